@@ -1,0 +1,1 @@
+"""Grove: private, offline chat where a conversation is a tree you can edit."""

@@ -1,0 +1,1 @@
+"""SQLite through apsw: open, migrate, commit, search, back up."""

@@ -1,0 +1,1 @@
+"""Model weights: find, download, read headers, list, judge what will run."""
