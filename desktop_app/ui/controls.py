@@ -1,0 +1,387 @@
+"""Small controls that the look asks for and Qt does not bring."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from PySide6.QtCore import QEvent, QObject, QPoint, QRect, QRectF, QSize, Qt
+from PySide6.QtGui import (
+    QColor,
+    QFontMetrics,
+    QKeyEvent,
+    QKeySequence,
+    QMouseEvent,
+    QPainter,
+    QPaintEvent,
+    QPen,
+    QResizeEvent,
+)
+from PySide6.QtWidgets import (
+    QAbstractButton,
+    QAbstractItemView,
+    QApplication,
+    QFrame,
+    QLabel,
+    QLineEdit,
+    QMenu,
+    QPlainTextEdit,
+    QPushButton,
+    QSizePolicy,
+    QTabBar,
+    QToolButton,
+    QWidget,
+)
+
+from desktop_app.ui import icons, theme
+
+
+def name_control(widget: QWidget, identifier: str, name: str) -> None:
+    """Give a control its stable identifier for tests and its name for screen readers."""
+    widget.setObjectName(identifier)
+    widget.setAccessibleIdentifier(identifier)
+    widget.setAccessibleName(name)
+
+
+def tip(name: str, shortcut: str = "") -> str:
+    """A tooltip of a name and, grey behind it, the shortcut as this platform writes it."""
+    if not shortcut:
+        return name
+    keys = QKeySequence(shortcut).toString(QKeySequence.SequenceFormat.NativeText)
+    return f"{name}   {keys}"
+
+
+def _call(on_click: Callable[[], object]) -> None:
+    """Swallow the `checked` that Qt hands to a slot with room for it."""
+    on_click()
+
+
+def restyle(widget: QWidget) -> None:
+    """Make the style sheet look again at a widget's dynamic properties."""
+    style = widget.style()
+    style.unpolish(widget)
+    style.polish(widget)
+    widget.update()
+
+
+def label(text: str = "", kind: str = "", *, wrap: bool = False) -> QLabel:
+    """A plain-text label in one of the style sheet's kinds."""
+    made = QLabel(text)
+    made.setTextFormat(Qt.TextFormat.PlainText)
+    made.setWordWrap(wrap)
+    if kind:
+        made.setProperty("kind", kind)
+    return made
+
+
+def line(kind: str = "line") -> QFrame:
+    """A hairline between two areas: ``"line"`` lies, ``"vline"`` stands."""
+    made = QFrame()
+    made.setProperty("kind", kind)
+    return made
+
+
+class IconButton(QToolButton):
+    """A square button with an icon that follows the theme."""
+
+    def __init__(  # each argument is one visible fact of the button
+        self,
+        icon: str,
+        identifier: str,
+        name: str,
+        *,
+        shortcut: str = "",
+        size: int = 18,
+        on_click: Callable[[], object] | None = None,
+    ) -> None:
+        super().__init__()
+        self._icon = icon
+        self._size = size
+        self.setProperty("kind", "icon")
+        name_control(self, identifier, name)
+        self.setToolTip(tip(name, shortcut))
+        self.setFocusPolicy(Qt.FocusPolicy.TabFocus)
+        self.setIconSize(QSize(size, size))
+        self._recolour()
+        theme.current().changed.connect(self._recolour)
+        if on_click is not None:
+            self.clicked.connect(lambda: _call(on_click))
+
+    def set_icon(self, icon: str) -> None:
+        """Show another icon."""
+        self._icon = icon
+        self._recolour()
+
+    def _recolour(self) -> None:
+        self.setIcon(icons.icon(self._icon, "text2", self._size, on_role="text"))
+
+
+def push_button(
+    text: str,
+    identifier: str,
+    *,
+    kind: str = "",
+    small: bool = False,
+    on_click: Callable[[], object] | None = None,
+) -> QPushButton:
+    """A button with a text; `kind` is ``""``, ``"main"``, ``"soft"``, ``"plain"``, ``"link"``."""
+    made = QPushButton(text)
+    name_control(made, identifier, text)
+    made.setAutoDefault(False)
+    if kind:
+        made.setProperty("kind", kind)
+    if small:
+        made.setProperty("small", "true")
+    made.setFocusPolicy(Qt.FocusPolicy.TabFocus)
+    if on_click is not None:
+        made.clicked.connect(lambda: _call(on_click))
+    return made
+
+
+class ElidedLabel(QLabel):
+    """One line that ends in an ellipsis when there is no room, with the whole in its tooltip."""
+
+    def __init__(self, text: str = "", kind: str = "") -> None:
+        super().__init__()
+        self._full = text
+        if kind:
+            self.setProperty("kind", kind)
+        self.setTextFormat(Qt.TextFormat.PlainText)
+        self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
+        self.set_full_text(text)
+
+    @property
+    def full_text(self) -> str:
+        """The text without an ellipsis."""
+        return self._full
+
+    def set_full_text(self, text: str) -> None:
+        """Show another text, cut to what fits."""
+        self._full = text
+        self.setAccessibleName(text)
+        self.updateGeometry()
+        self._cut()
+
+    def sizeHint(self) -> QSize:
+        width = QFontMetrics(self.font()).horizontalAdvance(self._full)
+        return QSize(width + 2, super().sizeHint().height())
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        super().resizeEvent(event)
+        self._cut()
+
+    def _cut(self) -> None:
+        metrics = QFontMetrics(self.font())
+        shown = metrics.elidedText(self._full, Qt.TextElideMode.ElideRight, max(self.width(), 1))
+        self.setText(shown)
+        self.setToolTip(self._full if shown != self._full else "")
+
+
+class ChoiceButton(QPushButton):
+    """A quiet text with a small chevron that opens a menu, as below the composer."""
+
+    def __init__(self, identifier: str, name: str, *, fixed: bool = False) -> None:
+        super().__init__()
+        name_control(self, identifier, name)
+        self._name = name
+        self._full = ""
+        self._fixed = fixed
+        self._menu_open = False
+        self.setFocusPolicy(Qt.FocusPolicy.TabFocus)
+        self.setAutoDefault(False)
+        self.setSizePolicy(
+            QSizePolicy.Policy.Fixed if fixed else QSizePolicy.Policy.Maximum,
+            QSizePolicy.Policy.Fixed,
+        )
+        self.setMinimumWidth(44)
+
+    def set_choice(self, text: str) -> None:
+        """The choice that stands."""
+        self._full = text
+        self.setAccessibleName(f"{self._name}: {text}")
+        self.setToolTip(f"{self._name}: {text}")
+        self.updateGeometry()
+        self.update()
+
+    def open_menu(self, menu: QMenu) -> None:
+        """Show a menu above the button and keep the button lit meanwhile."""
+        self._menu_open = True
+        self.update()
+        size = menu.sizeHint()
+        above = self.mapToGlobal(QPoint(0, -size.height() - 4))
+        below = self.mapToGlobal(QPoint(0, self.height() + 4))
+        screen = self.screen().availableGeometry()
+        menu.exec(above if above.y() >= screen.top() else below)
+        self._menu_open = False
+        self.update()
+
+    def choice(self) -> str:
+        """The choice that stands."""
+        return self._full
+
+    def sizeHint(self) -> QSize:
+        text = QFontMetrics(theme.current().font("interface")).horizontalAdvance(self._full)
+        return QSize(min(text, 180) + 16 + 20, 28)
+
+    def minimumSizeHint(self) -> QSize:
+        return self.sizeHint() if self._fixed else QSize(60, 28)
+
+    def paintEvent(self, _event: QPaintEvent) -> None:
+        look = theme.current()
+        painter = QPainter(self)
+        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+        lit = self.underMouse() or self.isDown() or self._menu_open
+        if lit and self.isEnabled():
+            painter.setPen(Qt.PenStyle.NoPen)
+            painter.setBrush(look.color("press" if self.isDown() else "hover"))
+            painter.drawRoundedRect(self.rect(), 6, 6)
+        role = "disabled" if not self.isEnabled() else "text" if lit else "text2"
+        painter.setPen(look.color(role))
+        painter.setFont(look.font("interface"))
+        room = self.rect().adjusted(8, 0, -26, 0)
+        text = painter.fontMetrics().elidedText(
+            self._full, Qt.TextElideMode.ElideRight, room.width()
+        )
+        painter.drawText(room, Qt.AlignmentFlag.AlignVCenter | Qt.AlignmentFlag.AlignLeft, text)
+        icons.draw(painter, "chevron-down", role, self.width() - 22, (self.height() - 14) / 2, 14)
+
+
+class Switch(QAbstractButton):
+    """On or off, as a pill with a knob."""
+
+    def __init__(self, identifier: str, name: str) -> None:
+        super().__init__()
+        self.setCheckable(True)
+        name_control(self, identifier, name)
+        self.setFocusPolicy(Qt.FocusPolicy.TabFocus)
+        self.setFixedSize(32, 18)
+
+    def paintEvent(self, _event: QPaintEvent) -> None:
+        look = theme.current()
+        painter = QPainter(self)
+        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+        painter.setPen(Qt.PenStyle.NoPen)
+        track = "line2" if not self.isEnabled() else "fill" if self.isChecked() else "ctl"
+        painter.setBrush(look.color(track))
+        painter.drawRoundedRect(self.rect(), 9, 9)
+        painter.setBrush(QColor("#FFFFFF"))
+        left = self.width() - 16 if self.isChecked() else 2
+        painter.drawEllipse(QRect(left, 2, 14, 14))
+
+
+class Bar(QWidget):
+    """A thin bar from 0 to 1 in a theme role's colour."""
+
+    def __init__(self, width: int = 0, height: int = 4) -> None:
+        super().__init__()
+        self._share = 0.0
+        self._role = "accent"
+        self.setFixedHeight(height)
+        if width:
+            self.setFixedWidth(width)
+
+    def set_share(self, share: float, role: str = "accent") -> None:
+        """Fill this share (clamped to 0 … 1) in this role's colour."""
+        share = min(1.0, max(0.0, share))
+        if (share, role) != (self._share, self._role):
+            self._share, self._role = share, role
+            self.update()
+
+    def paintEvent(self, _event: QPaintEvent) -> None:
+        look = theme.current()
+        painter = QPainter(self)
+        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+        painter.setPen(Qt.PenStyle.NoPen)
+        radius = self.height() / 2
+        whole = QRectF(self.rect())
+        painter.setBrush(look.color("line2"))
+        painter.drawRoundedRect(whole, radius, radius)
+        if self._share > 0:
+            whole.setWidth(max(self.height(), whole.width() * self._share))
+            painter.setBrush(look.color(self._role))
+            painter.drawRoundedRect(whole, radius, radius)
+
+
+_NO_RING = (QLineEdit, QPlainTextEdit, QAbstractItemView, QTabBar)
+
+
+class FocusRing(QWidget):
+    """The one ring on screen: round the control that got focus from the keyboard.
+
+    Text fields show focus by their edge, lists by their row.
+    """
+
+    def __init__(self, app: QApplication) -> None:
+        super().__init__()
+        self._round: QWidget | None = None
+        self.setAttribute(Qt.WidgetAttribute.WA_TransparentForMouseEvents)
+        self.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        self.hide()
+        app.focusChanged.connect(self._moved)
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        if watched is self._round:
+            if event.type() in (QEvent.Type.Hide, QEvent.Type.Destroy):
+                self._leave()
+            elif event.type() in (QEvent.Type.Move, QEvent.Type.Resize):
+                self._place()
+        return False
+
+    def paintEvent(self, _event: QPaintEvent) -> None:
+        painter = QPainter(self)
+        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+        painter.setPen(QPen(theme.current().color("accent"), 2))
+        painter.drawRoundedRect(QRectF(self.rect()).adjusted(1, 1, -1, -1), 9, 9)
+
+    def _moved(self, _old: QWidget | None, now: QWidget | None) -> None:
+        self._leave()
+        if now is None or isinstance(now, _NO_RING) or now.property("ring") == "own":
+            return
+        window = now.window()
+        if not window.testAttribute(Qt.WidgetAttribute.WA_KeyboardFocusChange):
+            return
+        if not isinstance(now, QAbstractButton) and now.property("ring") != "outer":
+            return
+        self._round = now
+        now.installEventFilter(self)
+        self.setParent(window)
+        self._place()
+        self.show()
+        self.raise_()
+
+    def _place(self) -> None:
+        if self._round is None:
+            return
+        corner = self._round.mapTo(self._round.window(), QPoint(0, 0))
+        self.setGeometry(QRect(corner, self._round.size()).adjusted(-4, -4, 4, 4))
+
+    def _leave(self) -> None:
+        if self._round is not None:
+            self._round.removeEventFilter(self)
+            self._round = None
+        self.hide()
+        self.setParent(None)
+
+
+class ClickFrame(QFrame):
+    """A frame that acts like a button: by click, Enter and Space."""
+
+    def __init__(self, identifier: str, name: str, on_click: Callable[[], object]) -> None:
+        super().__init__()
+        name_control(self, identifier, name)
+        self._on_click = on_click
+        self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+        self.setProperty("ring", "own")
+        self.setCursor(Qt.CursorShape.PointingHandCursor)
+        self.setAttribute(Qt.WidgetAttribute.WA_Hover)
+
+    def mouseReleaseEvent(self, event: QMouseEvent) -> None:
+        inside = self.rect().contains(event.position().toPoint())
+        if event.button() == Qt.MouseButton.LeftButton and inside:
+            self._on_click()
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        key = event.key()
+        if key in (Qt.Key.Key_Return, Qt.Key.Key_Enter, Qt.Key.Key_Space):
+            self._on_click()
+        else:
+            super().keyPressEvent(event)
