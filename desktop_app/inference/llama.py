@@ -1,0 +1,593 @@
+"""A thin typed layer over llama.cpp's C interface; the only file that imports `llama_cpp`.
+
+Only the engine child imports this.  All calls are for the child's main thread, except where a
+docstring says "any thread".  Nothing here decides anything: policies live in `host` and `branches`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.metadata
+import importlib.util
+import sys
+import types
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import Any, Final, Literal
+
+from desktop_app.errors import KnownError
+from desktop_app.inference.protocol import Device
+from desktop_app.inference.sampling import Sampling
+
+
+def _import_bindings() -> Any:
+    """Import `llama_cpp.llama_cpp` without the package's `__init__`.
+
+    That one imports numpy, jinja2 and a high-level class which the child never uses: 0.2 s and
+    22 MB for each start of the engine.
+    """
+    spec = importlib.util.find_spec("llama_cpp")
+    if spec is None or spec.submodule_search_locations is None:
+        raise KnownError(
+            "engine-missing",
+            "The engine (llama-cpp-python) is not installed. Install Grove again.",
+        )
+    package = types.ModuleType("llama_cpp")
+    package.__path__ = list(spec.submodule_search_locations)
+    sys.modules.setdefault("llama_cpp", package)
+    import llama_cpp.llama_cpp as bindings
+
+    return bindings
+
+
+_c: Final[Any] = _import_bindings()
+
+VocabularyType = Literal["none", "spm", "bpe", "wpm", "ugm", "rwkv", "plamo2", "test"]
+_VOCABULARY_TYPES: Final[tuple[VocabularyType, ...]] = (
+    "none", "spm", "bpe", "wpm", "ugm", "rwkv", "plamo2", "test",
+)  # fmt: skip
+_DEVICE_KINDS: Final = ("cpu", "gpu", "igpu", "accelerator", "meta")
+_KV_TYPES: Final = {"f16": _c.GGML_TYPE_F16, "q8_0": _c.GGML_TYPE_Q8_0}
+_ATTR_UNKNOWN, _ATTR_UNUSED, _ATTR_CONTROL, _ATTR_USER, _ATTR_BYTE = 1, 2, 8, 16, 32
+_LOG_DEBUG: Final = 1
+_SPACE: Final = "\u2581"  # how SentencePiece vocabularies spell a space
+
+_kept_alive: list[Any] = []  # C callbacks that llama.cpp may call as long as the process lives
+
+
+def start(log: Callable[[str], None]) -> None:
+    """Start llama.cpp; its log lines go to `log`, from any of its threads."""
+
+    def write(level: int, text: bytes, _data: object) -> None:
+        if level != _LOG_DEBUG:
+            log(text.decode("utf-8", "replace"))
+
+    callback = _c.llama_log_callback(write)
+    _kept_alive.append(callback)
+    _c.llama_log_set(callback, None)
+    _c.llama_backend_init()
+
+
+def engine_name() -> str:
+    """Which llama.cpp this is, for provenance."""
+    packaged = importlib.metadata.version("llama-cpp-python")
+    return f"llama.cpp {_c.llama_version().decode()} (llama-cpp-python {packaged})"
+
+
+def system_info() -> str:
+    """The instruction sets and features that llama.cpp was built with."""
+    return str(_c.llama_print_system_info().decode("utf-8", "replace")).strip()
+
+
+def devices() -> tuple[Device, ...]:
+    """What ggml's backends can compute on, with free memory now.  Any thread."""
+    from llama_cpp._ggml import libggml
+
+    def function(name: str, result: Any, *arguments: Any) -> Any:
+        found = getattr(libggml, name)
+        found.restype, found.argtypes = result, list(arguments)
+        return found
+
+    pointer, size = ctypes.c_void_p, ctypes.c_size_t
+    count = function("ggml_backend_dev_count", size)
+    get = function("ggml_backend_dev_get", pointer, size)
+    name = function("ggml_backend_dev_name", ctypes.c_char_p, pointer)
+    description = function("ggml_backend_dev_description", ctypes.c_char_p, pointer)
+    kind = function("ggml_backend_dev_type", ctypes.c_int, pointer)
+    memory = function(
+        "ggml_backend_dev_memory", None, pointer, ctypes.POINTER(size), ctypes.POINTER(size)
+    )
+    found = []
+    for index in range(count()):
+        device = get(index)
+        free, total = size(), size()
+        memory(device, ctypes.byref(free), ctypes.byref(total))
+        found.append(
+            Device(
+                name=name(device).decode("utf-8", "replace"),
+                description=description(device).decode("utf-8", "replace"),
+                kind=_DEVICE_KINDS[kind(device)],
+                free_bytes=free.value,
+                total_bytes=total.value,
+            )
+        )
+    return tuple(found)
+
+
+class Cancelled(Exception):  # noqa: N818 - not an error: somebody asked for it
+    """Loading was given up because the progress callback said so."""
+
+
+class Weights:
+    """Loaded weights.  Free them with `close` after every context on them."""
+
+    def __init__(
+        self, path: str, *, gpu_layers: int, on_progress: Callable[[float], bool] | None = None
+    ) -> None:
+        """Load; `on_progress(fraction)` returning False gives up (Cancelled).
+
+        KnownError("weights-unreadable") when llama.cpp refuses the file; why is in its log.
+        """
+        params = _c.llama_model_default_params()
+        params.n_gpu_layers = gpu_layers if gpu_layers >= 0 else 0
+        given_up = False
+
+        def progress(fraction: float, _data: object) -> bool:
+            nonlocal given_up
+            if on_progress is not None and not on_progress(fraction):
+                given_up = True
+            return not given_up
+
+        callback = _c.llama_progress_callback(progress)
+        params.progress_callback = callback
+        self._model = _c.llama_model_load_from_file(path.encode("utf-8", "surrogateescape"), params)
+        if not self._model:
+            if given_up:
+                raise Cancelled
+            raise KnownError(
+                "weights-unreadable",
+                "The engine cannot read these weights: the file is damaged, incomplete, or of a "
+                "kind that this version does not know. Download it again or choose another.",
+            )
+        self.vocabulary = Vocabulary(self._model)
+
+    @property
+    def handle(self) -> Any:
+        """llama.cpp's own pointer."""
+        return self._model
+
+    def close(self) -> None:
+        """Free the memory."""
+        if self._model:
+            _c.llama_model_free(self._model)
+            self._model = None
+
+    def meta(self, key: str) -> str | None:
+        """A scalar of the file's header as text, None if there is none (arrays are none)."""
+        return _meta(self._model, key)
+
+    @cached_property
+    def template(self) -> str:
+        """The file's own Jinja chat template, or ""."""
+        found = _c.llama_model_chat_template(self._model, None)
+        return found.decode("utf-8", "replace") if found else ""
+
+    @cached_property
+    def description(self) -> str:
+        """Such as "llama 1B Q4_0"."""
+        buffer = ctypes.create_string_buffer(256)
+        _c.llama_model_desc(self._model, buffer, len(buffer))
+        return buffer.value.decode("utf-8", "replace")
+
+    @cached_property
+    def quantisation(self) -> str:
+        """Such as "Q4_0"."""
+        name = _file_type_name(_c.llama_model_ftype(self._model))
+        return name.removeprefix("(guessed) ")
+
+    @cached_property
+    def size_bytes(self) -> int:
+        """The size of all tensors."""
+        return int(_c.llama_model_size(self._model))
+
+    @cached_property
+    def parameters(self) -> int:
+        """The number of parameters."""
+        return int(_c.llama_model_n_params(self._model))
+
+    @cached_property
+    def trained_context(self) -> int:
+        """Tokens the weights were trained on."""
+        return int(_c.llama_model_n_ctx_train(self._model))
+
+    @cached_property
+    def layers(self) -> int:
+        """Number of layers."""
+        return int(_c.llama_model_n_layer(self._model))
+
+    @cached_property
+    def heads(self) -> tuple[int, int]:
+        """Attention heads, and of these with keys and values of their own (first layer)."""
+        return int(_c.llama_model_n_head(self._model)), int(_c.llama_model_n_head_kv(self._model))
+
+    @cached_property
+    def embedding(self) -> int:
+        """Width of the residual stream."""
+        return int(_c.llama_model_n_embd(self._model))
+
+    @cached_property
+    def window(self) -> int:
+        """Tokens that a sliding-window layer sees, 0 without such layers."""
+        return int(_c.llama_model_n_swa(self._model))
+
+    @cached_property
+    def recurrent(self) -> bool:
+        """Whether a part of the state is recurrent: it cannot be cut back to an earlier token."""
+        return bool(
+            _c.llama_model_is_recurrent(self._model) or _c.llama_model_is_hybrid(self._model)
+        )
+
+    @cached_property
+    def writes_text(self) -> bool:
+        """Whether these weights can write at all: a decoder, not an embedder or a diffuser."""
+        return bool(
+            _c.llama_model_has_decoder(self._model)
+            and not _c.llama_model_has_encoder(self._model)
+            and not _c.llama_model_is_diffusion(self._model)
+        )
+
+
+def _meta(model: Any, key: str) -> str | None:
+    size = 256
+    while True:
+        buffer = ctypes.create_string_buffer(size)
+        needed = _c.llama_model_meta_val_str(model, key.encode(), buffer, size)
+        if needed < 0:
+            return None
+        if needed < size:
+            return buffer.value.decode("utf-8", "replace")
+        size = needed + 1
+
+
+def _file_type_name(file_type: int) -> str:
+    function = _c._lib.llama_ftype_name  # noqa: SLF001 - the bindings do not wrap this function yet
+    function.restype, function.argtypes = ctypes.c_char_p, [ctypes.c_int]
+    return str(function(file_type).decode("utf-8", "replace"))
+
+
+class Vocabulary:
+    """The tokens of loaded weights.  Any thread."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self._vocab = vocab = _c.llama_model_get_vocab(model)
+        self.size: int = _c.llama_vocab_n_tokens(vocab)
+        self.type: VocabularyType = _VOCABULARY_TYPES[_c.llama_vocab_type(vocab)]
+        self.add_bos: bool = _c.llama_vocab_get_add_bos(vocab)
+        self.add_eos: bool = _c.llama_vocab_get_add_eos(vocab)
+        self.bos: int = _c.llama_vocab_bos(vocab)
+        self.eos: int = _c.llama_vocab_eos(vocab)
+        self.eot: int = _c.llama_vocab_eot(vocab)
+        attribute = _c.llama_vocab_get_attr
+        self._attributes: list[int] = [attribute(vocab, token) for token in range(self.size)]
+        self._pieces: dict[tuple[int, bool], bytes] = {}
+
+    def meta(self, key: str) -> str | None:
+        """A scalar of the file's header as text, None if there is none."""
+        return _meta(self._model, key)
+
+    def is_control(self, token: int) -> bool:
+        """Whether the token is markup of the prompt, not text."""
+        return bool(self._attributes[token] & _ATTR_CONTROL)
+
+    def is_user_defined(self, token: int) -> bool:
+        """Whether the token is an added one that the tokeniser finds in any text."""
+        return bool(self._attributes[token] & _ATTR_USER)
+
+    def is_eog(self, token: int) -> bool:
+        """Whether the token ends the turn."""
+        return bool(_c.llama_vocab_is_eog(self._vocab, token))
+
+    def token_text(self, token: int) -> str:
+        """The token as the vocabulary spells it."""
+        return str(_c.llama_vocab_get_text(self._vocab, token).decode("utf-8", "replace"))
+
+    @cached_property
+    def has_bytes(self) -> bool:
+        """Whether every byte has a token, so that any text can be spelled."""
+        if self.type != "spm":
+            return True
+        found = {
+            self.token_text(token)
+            for token in range(self.size)
+            if self._attributes[token] & _ATTR_BYTE
+        }
+        return found >= {f"<0x{byte:02X}>" for byte in range(256)}
+
+    @cached_property
+    def _spellings(self) -> frozenset[bytes]:
+        return frozenset(_c.llama_vocab_get_text(self._vocab, token) for token in range(self.size))
+
+    def unspellable(self, text: str) -> str:
+        """The first character of `text` that has no token, "" if there is none.
+
+        llama.cpp's SentencePiece tokeniser falls back to byte tokens for a character without one,
+        and aborts the process when these are missing (`llama_vocab::byte_to_token`).
+        """
+        if self.has_bytes:
+            return ""
+        known = self._spellings
+        for character in dict.fromkeys(text):
+            spelled = (_SPACE if character == " " else character).encode("utf-8", "surrogatepass")
+            by_bytes = (b"<0x%02X>" % byte in known or bytes([byte]) in known for byte in spelled)
+            if spelled not in known and not all(by_bytes):
+                return character
+        return ""
+
+    def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
+        """Token ids of `text`.
+
+        `add_special`: with the begin and end tokens that the vocabulary asks for.
+        `parse_special`: strings of control tokens become these tokens.
+        KnownError("text-unspellable") when the vocabulary has no token for a character.
+        """
+        missing = self.unspellable(text)
+        if missing:
+            raise KnownError(
+                "text-unspellable",
+                f"These weights cannot read the character “{missing}”. "
+                "Leave it out, or choose other weights.",
+            )
+        data = text.encode("utf-8", "replace")
+        size = len(data) + 8
+        while True:
+            buffer = (_c.llama_token * size)()
+            count = _c.llama_tokenize(
+                self._vocab, data, len(data), buffer, size, add_special, parse_special
+            )
+            if count >= 0:
+                return list(buffer[:count])
+            if count == -(2**31):
+                raise KnownError(
+                    "message-too-long", "This message is far too long for any weights."
+                )
+            size = -count
+
+    def piece(self, token: int, *, special: bool = True) -> bytes:
+        """The bytes of a token; with `special` also those of a control token."""
+        found = self._pieces.get((token, special))
+        if found is None:
+            size = 64
+            while True:
+                buffer = ctypes.create_string_buffer(size)
+                count = _c.llama_token_to_piece(self._vocab, token, buffer, size, 0, special)
+                if count >= 0:
+                    break
+                size = -count
+            found = self._pieces[token, special] = buffer.raw[:count]
+        return found
+
+
+class SamplerChain:
+    """llama.cpp's samplers in the order of the options; free it with `close`."""
+
+    def __init__(self, sampling: Sampling, *, seed: int, vocabulary_size: int, window: int) -> None:
+        """`window`: the context's length, over which a penalty of -1 looks back."""
+        self.names: list[str] = []
+        self._chain = _c.llama_sampler_chain_init(_c.llama_sampler_chain_default_params())
+        last_n = window if sampling.penalty_last_n < 0 else sampling.penalty_last_n
+        make: dict[str, Callable[[], Any]] = {
+            "penalties": lambda: _c.llama_sampler_init_penalties(
+                vocabulary_size, last_n, sampling.repetition_penalty, 0.0, 0.0
+            ),
+            "temperature": lambda: _c.llama_sampler_init_temp(sampling.temperature),
+            "top_k": lambda: _c.llama_sampler_init_top_k(sampling.top_k),
+            "top_p": lambda: _c.llama_sampler_init_top_p(sampling.top_p, 1),
+            "min_p": lambda: _c.llama_sampler_init_min_p(sampling.min_p, 1),
+            "typical_p": lambda: _c.llama_sampler_init_typical(sampling.typical_p, 1),
+        }
+        for step in sampling.steps():
+            self._add(make[step]())
+        if sampling.temperature == 0:
+            self._add(_c.llama_sampler_init_greedy())
+        else:
+            self._add(_c.llama_sampler_init_dist(seed))
+
+    def _add(self, sampler: Any) -> None:
+        self.names.append(_c.llama_sampler_name(sampler).decode())
+        _c.llama_sampler_chain_add(self._chain, sampler)
+
+    def accept(self, tokens: Sequence[int]) -> None:
+        """Let the penalty know what stands before the reply."""
+        if any("penalties" in name for name in self.names):
+            for token in tokens:
+                _c.llama_sampler_accept(self._chain, token)
+
+    def sample(self, context: Context, index: int) -> int:
+        """Choose from the logits of output `index` of the last batch, and remember the choice."""
+        return int(_c.llama_sampler_sample(self._chain, context.handle, index))
+
+    def close(self) -> None:
+        """Free the memory."""
+        if self._chain:
+            _c.llama_sampler_free(self._chain)
+            self._chain = None
+
+
+class Batch:
+    """Tokens to evaluate in one step, of several sequences."""
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self._token = (_c.llama_token * capacity)()
+        self._pos = (_c.llama_pos * capacity)()
+        self._count = (ctypes.c_int32 * capacity)(*([1] * capacity))
+        self._ids = (_c.llama_seq_id * capacity)()
+        pointer = ctypes.POINTER(_c.llama_seq_id)
+        step = ctypes.sizeof(_c.llama_seq_id)
+        self._id_pointers = (pointer * capacity)(
+            *(
+                ctypes.cast(ctypes.byref(self._ids, index * step), pointer)
+                for index in range(capacity)
+            )
+        )
+        self._output = (ctypes.c_int8 * capacity)()
+        self.raw = _c.llama_batch()
+        self.raw.token, self.raw.pos = self._token, self._pos
+        self.raw.n_seq_id, self.raw.seq_id = self._count, self._id_pointers
+        self.raw.logits = self._output
+
+    def __len__(self) -> int:
+        return int(self.raw.n_tokens)
+
+    def clear(self) -> None:
+        """Begin a new step."""
+        self.raw.n_tokens = 0
+
+    def add(self, tokens: Sequence[int], first: int, sequence: int, *, output: bool) -> int:
+        """Append tokens at positions `first`, … of a sequence; the last one's index comes back.
+
+        `output`: the last one's logits are wanted.
+        """
+        start, count = int(self.raw.n_tokens), len(tokens)
+        end = start + count
+        assert 0 < count <= self.capacity - start
+        self._token[start:end] = tokens
+        self._pos[start:end] = range(first, first + count)
+        self._ids[start:end] = [sequence] * count
+        flags: list[ctypes.c_byte | int] = [0] * (count - 1) + [int(output)]
+        self._output[start:end] = flags
+        self.raw.n_tokens = end
+        return end - 1
+
+
+Outcome = Literal["done", "no_room", "aborted"]
+
+
+class Context:
+    """A KV cache on loaded weights, and what is computed in it."""
+
+    def __init__(
+        self,
+        weights: Weights,
+        *,
+        length: int,
+        sequences: int,
+        threads: int,
+        kv_type: str,
+        batch: int,
+        offload: bool,
+    ) -> None:
+        """KnownError("memory-full") when llama.cpp cannot make the context."""
+        params = _c.llama_context_default_params()
+        params.n_ctx, params.n_seq_max = length, sequences
+        params.n_batch = params.n_ubatch = batch
+        params.n_threads = params.n_threads_batch = threads
+        params.type_k = params.type_v = _KV_TYPES[kv_type]
+        params.flash_attn_type = _c.LLAMA_FLASH_ATTN_TYPE_AUTO
+        params.kv_unified, params.swa_full = True, True
+        params.offload_kqv, params.no_perf = offload, True
+        # One output for each draft that writes; without this a buffer for a whole batch is kept.
+        params.n_outputs_max = max(sequences, 1)
+        self._context = _c.llama_init_from_model(weights.handle, params)
+        if not self._context:
+            raise KnownError(
+                "memory-full",
+                "There is not enough memory for a context of this length. "
+                "Choose a shorter context, or smaller weights.",
+            )
+        self._memory = _c.llama_get_memory(self._context)
+        self.length = int(_c.llama_n_ctx(self._context))
+        self.sequences = sequences
+        self.vocabulary_size = weights.vocabulary.size
+        # The abort callback runs for every node of the graph, on llama.cpp's own threads.  The C
+        # library's strlen is one that needs no Python: 0 for an empty string, 1 for one character.
+        self._abort = ctypes.create_string_buffer(2)
+        if not weights.recurrent:
+            _c.llama_set_abort_callback(
+                self._context,
+                ctypes.cast(_c_library().strlen, _c.ggml_abort_callback),
+                ctypes.cast(self._abort, ctypes.c_void_p),
+            )
+
+    @property
+    def handle(self) -> Any:
+        """llama.cpp's own pointer."""
+        return self._context
+
+    def close(self) -> None:
+        """Free the memory."""
+        if self._context:
+            _c.llama_free(self._context)
+            self._context = None
+
+    def set_threads(self, threads: int) -> None:
+        """Use this many threads from the next step on."""
+        _c.llama_set_n_threads(self._context, threads, threads)
+
+    def abort(self, *, on: bool) -> None:
+        """End the running step as soon as possible (or allow steps again).  Any thread."""
+        self._abort[0] = b"\x01" if on else b"\x00"
+
+    def decode(self, batch: Batch) -> Outcome:
+        """Evaluate a batch.
+
+        After "aborted" the batch's tokens are not in memory (a batch is one micro-batch here);
+        after "no_room" nothing has changed.
+        """
+        status = _c.llama_decode(self._context, batch.raw)
+        if status == 0:
+            return "done"
+        if status == 1:
+            return "no_room"
+        if status == 2:
+            return "aborted"
+        raise KnownError(
+            "engine-failed",
+            "The engine could not compute the next step. Ask again; if it happens once more, "
+            "choose a shorter context.",
+            detail=f"llama_decode returned {status}",
+        )
+
+    def logits(self, index: int) -> list[float]:
+        """The raw scores of all tokens for output `index` of the last batch."""
+        row = _c.llama_get_logits_ith(self._context, index)
+        return list(row[: self.vocabulary_size])
+
+    def copy(self, source: int, target: int, first: int, end: int) -> None:
+        """Let `target` share positions [first, end) of `source` (end -1: to the last)."""
+        _c.llama_memory_seq_cp(self._memory, source, target, first, end)
+
+    def remove(self, sequence: int, first: int = 0, end: int = -1) -> bool:
+        """Remove positions [first, end); False when a part cannot be removed."""
+        return bool(
+            _c.llama_memory_seq_rm(self._memory, sequence, first if first or end >= 0 else -1, end)
+        )
+
+    def span(self, sequence: int) -> tuple[int, int]:
+        """First and last position that are in memory; (-1, -1) for an empty sequence."""
+        return (
+            int(_c.llama_memory_seq_pos_min(self._memory, sequence)),
+            int(_c.llama_memory_seq_pos_max(self._memory, sequence)),
+        )
+
+    def clear(self) -> None:
+        """Forget every sequence."""
+        _c.llama_memory_clear(self._memory, True)
+
+    def save(self, sequence: int) -> bytes:
+        """The state of a sequence as bytes, for `restore` into this or an equal context."""
+        size = int(_c.llama_state_seq_get_size(self._context, sequence))
+        buffer = (ctypes.c_uint8 * size)()
+        written = int(_c.llama_state_seq_get_data(self._context, buffer, size, sequence))
+        return bytes(memoryview(buffer)[:written])
+
+    def restore(self, sequence: int, data: bytes) -> bool:
+        """Load a saved state into an empty sequence; False when it does not fit."""
+        buffer = (ctypes.c_uint8 * len(data)).from_buffer_copy(data)
+        read = _c.llama_state_seq_set_data(self._context, buffer, len(data), sequence)
+        return bool(read == len(data))
+
+
+def _c_library() -> ctypes.CDLL:
+    return ctypes.cdll.msvcrt if sys.platform == "win32" else ctypes.CDLL(None)
