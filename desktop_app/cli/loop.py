@@ -1,0 +1,108 @@
+"""The command line's main thread: what the engine and the storage report is run here, in order."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import queue
+import signal
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from types import FrameType
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+class Interrupted(Exception):  # noqa: N818 -- a wish of the user, not an error
+    """Ctrl-C was pressed while the loop waited, and nobody had asked to be told."""
+
+
+class MainLoop:
+    """A queue of calls, run on the thread that waits for something.
+
+    `post` may be called from any thread, all else on the main thread only.
+    """
+
+    def __init__(self) -> None:
+        self.on_interrupt: Callable[[], None] | None = None
+        """Called once for each Ctrl-C while waiting; without it the wait ends by `Interrupted`."""
+        self._calls: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._timers: list[tuple[float, int, Callable[[], None]]] = []
+        self._count = itertools.count()
+        self._interrupts = 0
+
+    def post(self, call: Callable[[], None]) -> None:
+        """Run `call` on the main thread soon."""
+        self._calls.put(call)
+
+    def later(self, delay_s: float, call: Callable[[], None]) -> None:
+        """Run `call` on the main thread, not before `delay_s` seconds have passed."""
+        heapq.heappush(self._timers, (time.monotonic() + delay_s, next(self._count), call))
+
+    def run_until(self, done: Callable[[], bool]) -> None:
+        """Run calls until `done()` is true."""
+        with _ControlC(self):
+            while not done():
+                self._turn(None)
+
+    def wait(self, future: Future[T]) -> T:
+        """The result of a future, or its exception; calls are run meanwhile."""
+        future.add_done_callback(lambda _: self.post(_nothing))
+        self.run_until(future.done)
+        return future.result()
+
+    def run_waiting(self) -> None:
+        """Run what has been posted already, and return."""
+        while not self._calls.empty():
+            self._calls.get()()
+
+    def interrupted(self) -> None:
+        """Ctrl-C: wake the loop, which acts outside of the signal handler."""
+        self._interrupts += 1
+        if self._interrupts >= 3:
+            raise KeyboardInterrupt
+        self._calls.put(_nothing)
+
+    def _turn(self, longest_s: float | None) -> None:
+        now = time.monotonic()
+        while self._timers and self._timers[0][0] <= now:
+            heapq.heappop(self._timers)[2]()
+        if self._timers:
+            until = max(0.0, self._timers[0][0] - now)
+            longest_s = until if longest_s is None else min(longest_s, until)
+        try:
+            call = self._calls.get(timeout=longest_s)
+        except queue.Empty:
+            return
+        call()
+        if self._interrupts:
+            self._interrupts = 0
+            if self.on_interrupt is None:
+                raise Interrupted
+            self.on_interrupt()
+
+
+class _ControlC:
+    """Turns Ctrl-C into a call of the loop for as long as the loop waits."""
+
+    def __init__(self, loop: MainLoop) -> None:
+        self._loop = loop
+        self._before: object = None
+
+    def __enter__(self) -> None:
+        if threading.current_thread() is threading.main_thread():
+            self._before = signal.signal(signal.SIGINT, self._handle)
+
+    def __exit__(self, *error: object) -> None:
+        if self._before is not None:
+            signal.signal(signal.SIGINT, self._before)  # type: ignore[arg-type]  # it is what signal() returned
+
+    def _handle(self, _number: int, _frame: FrameType | None) -> None:
+        self._loop.interrupted()
+
+
+def _nothing() -> None:
+    pass
