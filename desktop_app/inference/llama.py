@@ -13,6 +13,7 @@ import sys
 import types
 from collections.abc import Callable, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Final, Literal
 
 from desktop_app.errors import KnownError
@@ -42,13 +43,13 @@ def _import_bindings() -> Any:
 
 _c: Final[Any] = _import_bindings()
 
-VocabularyType = Literal["none", "spm", "bpe", "wpm", "ugm", "rwkv", "plamo2", "test"]
-_VOCABULARY_TYPES: Final[tuple[VocabularyType, ...]] = (
+VocabularyKind = Literal["none", "spm", "bpe", "wpm", "ugm", "rwkv", "plamo2", "test"]
+_VOCABULARY_KINDS: Final[tuple[VocabularyKind, ...]] = (
     "none", "spm", "bpe", "wpm", "ugm", "rwkv", "plamo2", "test",
 )  # fmt: skip
 _DEVICE_KINDS: Final = ("cpu", "gpu", "igpu", "accelerator", "meta")
 _KV_TYPES: Final = {"f16": _c.GGML_TYPE_F16, "q8_0": _c.GGML_TYPE_Q8_0}
-_ATTR_UNKNOWN, _ATTR_UNUSED, _ATTR_CONTROL, _ATTR_USER, _ATTR_BYTE = 1, 2, 8, 16, 32
+_ATTR_CONTROL, _ATTR_BYTE = 8, 32  # of llama_token_attr
 _LOG_DEBUG: Final = 1
 _SPACE: Final = "\u2581"  # how SentencePiece vocabularies spell a space
 
@@ -149,7 +150,7 @@ class Weights:
                 "The engine cannot read these weights: the file is damaged, incomplete, or of a "
                 "kind that this version does not know. Download it again or choose another.",
             )
-        self.vocabulary = Vocabulary(self._model)
+        self.vocabulary = Vocabulary(self._model, path)
 
     @property
     def handle(self) -> Any:
@@ -165,12 +166,6 @@ class Weights:
     def meta(self, key: str) -> str | None:
         """A scalar of the file's header as text, None if there is none (arrays are none)."""
         return _meta(self._model, key)
-
-    @cached_property
-    def template(self) -> str:
-        """The file's own Jinja chat template, or ""."""
-        found = _c.llama_model_chat_template(self._model, None)
-        return found.decode("utf-8", "replace") if found else ""
 
     @cached_property
     def description(self) -> str:
@@ -256,37 +251,34 @@ def _file_type_name(file_type: int) -> str:
 
 
 class Vocabulary:
-    """The tokens of loaded weights.  Any thread."""
+    """The tokens of loaded weights; satisfies `prompt.Vocab`.  Any thread."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, path: str) -> None:
         self._model = model
         self._vocab = vocab = _c.llama_model_get_vocab(model)
-        self.size: int = _c.llama_vocab_n_tokens(vocab)
-        self.type: VocabularyType = _VOCABULARY_TYPES[_c.llama_vocab_type(vocab)]
+        self.name: str = f"{_meta(model, 'general.name') or ''} {Path(path).name}".strip()
+        self.kind: VocabularyKind = _VOCABULARY_KINDS[_c.llama_vocab_type(vocab)]
+        self.n_vocab: int = _c.llama_vocab_n_tokens(vocab)
         self.add_bos: bool = _c.llama_vocab_get_add_bos(vocab)
-        self.add_eos: bool = _c.llama_vocab_get_add_eos(vocab)
-        self.bos: int = _c.llama_vocab_bos(vocab)
-        self.eos: int = _c.llama_vocab_eos(vocab)
-        self.eot: int = _c.llama_vocab_eot(vocab)
+        self.bos_id: int = _c.llama_vocab_bos(vocab)
+        self.eos_id: int = _c.llama_vocab_eos(vocab)
+        self.eot_id: int = _c.llama_vocab_eot(vocab)
+        self.ends_turn: frozenset[int] = frozenset(
+            token for token in range(self.n_vocab) if _c.llama_vocab_is_eog(vocab, token)
+        )
         attribute = _c.llama_vocab_get_attr
-        self._attributes: list[int] = [attribute(vocab, token) for token in range(self.size)]
-        self._pieces: dict[tuple[int, bool], bytes] = {}
-
-    def meta(self, key: str) -> str | None:
-        """A scalar of the file's header as text, None if there is none."""
-        return _meta(self._model, key)
+        self._attributes: list[int] = [attribute(vocab, token) for token in range(self.n_vocab)]
+        self._pieces: dict[int, bytes] = {}
+        found = _c.llama_model_chat_template(model, None)
+        self.chat_template: str = found.decode("utf-8", "replace") if found else ""
 
     def is_control(self, token: int) -> bool:
         """Whether the token is markup of the prompt, not text."""
         return bool(self._attributes[token] & _ATTR_CONTROL)
 
-    def is_user_defined(self, token: int) -> bool:
-        """Whether the token is an added one that the tokeniser finds in any text."""
-        return bool(self._attributes[token] & _ATTR_USER)
-
-    def is_eog(self, token: int) -> bool:
-        """Whether the token ends the turn."""
-        return bool(_c.llama_vocab_is_eog(self._vocab, token))
+    def token_attributes(self, token: int) -> int:
+        """`llama_vocab_get_attr`."""
+        return self._attributes[token]
 
     def token_text(self, token: int) -> str:
         """The token as the vocabulary spells it."""
@@ -295,18 +287,20 @@ class Vocabulary:
     @cached_property
     def has_bytes(self) -> bool:
         """Whether every byte has a token, so that any text can be spelled."""
-        if self.type != "spm":
+        if self.kind != "spm":
             return True
         found = {
             self.token_text(token)
-            for token in range(self.size)
+            for token in range(self.n_vocab)
             if self._attributes[token] & _ATTR_BYTE
         }
         return found >= {f"<0x{byte:02X}>" for byte in range(256)}
 
     @cached_property
     def _spellings(self) -> frozenset[bytes]:
-        return frozenset(_c.llama_vocab_get_text(self._vocab, token) for token in range(self.size))
+        return frozenset(
+            _c.llama_vocab_get_text(self._vocab, token) for token in range(self.n_vocab)
+        )
 
     def unspellable(self, text: str) -> str:
         """The first character of `text` that has no token, "" if there is none.
@@ -353,18 +347,18 @@ class Vocabulary:
                 )
             size = -count
 
-    def piece(self, token: int, *, special: bool = True) -> bytes:
-        """The bytes of a token; with `special` also those of a control token."""
-        found = self._pieces.get((token, special))
+    def token_piece(self, token: int) -> bytes:
+        """The bytes that a token stands for, control tokens spelled out."""
+        found = self._pieces.get(token)
         if found is None:
             size = 64
             while True:
                 buffer = ctypes.create_string_buffer(size)
-                count = _c.llama_token_to_piece(self._vocab, token, buffer, size, 0, special)
+                count = _c.llama_token_to_piece(self._vocab, token, buffer, size, 0, True)
                 if count >= 0:
                     break
                 size = -count
-            found = self._pieces[token, special] = buffer.raw[:count]
+            found = self._pieces[token] = buffer.raw[:count]
         return found
 
 
@@ -455,7 +449,7 @@ class Batch:
         self._token[start:end] = tokens
         self._pos[start:end] = range(first, first + count)
         self._ids[start:end] = [sequence] * count
-        flags: list[ctypes.c_byte | int] = [0] * (count - 1) + [int(output)]
+        flags: list[ctypes.c_byte | int] = [*([0] * (count - 1)), int(output)]
         self._output[start:end] = flags
         self.raw.n_tokens = end
         return end - 1
@@ -499,7 +493,7 @@ class Context:
         self._memory = _c.llama_get_memory(self._context)
         self.length = int(_c.llama_n_ctx(self._context))
         self.sequences = sequences
-        self.vocabulary_size = weights.vocabulary.size
+        self.vocabulary_size = weights.vocabulary.n_vocab
         # The abort callback runs for every node of the graph, on llama.cpp's own threads.  The C
         # library's strlen is one that needs no Python: 0 for an empty string, 1 for one character.
         self._abort = ctypes.create_string_buffer(2)
