@@ -1,0 +1,488 @@
+"""Will these weights run on this computer, how much memory will they take, and how fast?
+
+Memory is arithmetic over the header.  Speed is a measurement made once on this computer, scaled:
+writing one token reads every matrix once, so the time of a token is the bytes read divided by
+the speed of reading them, plus a little for each block.  The formulas of the compute buffers are
+fitted to what llama.cpp reserves for llama-shaped networks (graph of 512 tokens, flash attention).
+
+Pure functions over `Header`; `Machine.here` and `measure_memory_speed` look at the computer.
+Any thread.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import re
+import threading
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import psutil
+
+from .gguf import Header, TensorInfo
+from .profile_file import load_json, save_json
+
+MB: Final = 1_000_000
+GB: Final = 1_000_000_000
+# Below this a reply is slower than most people read.
+COMFORTABLE_TOKENS_PER_SECOND: Final = 7.0
+# The engine's child process before it loads anything, and what each vocabulary entry costs it.
+_PROCESS_BYTES: Final = 40 * MB
+_BYTES_PER_TOKEN_ENTRY: Final = 220
+# What the system and other programs should keep.
+_RESERVE_BYTES: Final = 400 * MB
+# Parts of a token's time that do not depend on bytes: starting the threads for each operation.
+_SECONDS_PER_BLOCK: Final = 60e-6
+# Speed of reading a type while computing with it, relative to Q8_0.  F16, Q8_0 and the
+# K types were measured on x86-64 with AVX-512; the rest are estimates from their kernels.
+_RELATIVE_SPEED: Final[Mapping[str, float]] = {
+    "F32": 1.0,
+    "F16": 1.1,
+    "BF16": 1.0,
+    "Q8_0": 1.0,
+    "Q6_K": 0.92,
+    "Q5_K": 0.84,
+    "Q5_0": 0.8,
+    "Q5_1": 0.8,
+    "Q4_K": 1.0,
+    "Q4_0": 1.0,
+    "Q4_1": 0.9,
+    "IQ4_NL": 0.95,
+    "IQ4_XS": 0.85,
+    "Q3_K": 0.75,
+    "Q2_K": 0.8,
+    "IQ3_S": 0.4,
+    "IQ3_XXS": 0.4,
+    "IQ2_S": 0.35,
+    "IQ2_XS": 0.35,
+    "IQ2_XXS": 0.35,
+    "IQ1_S": 0.4,
+    "IQ1_M": 0.35,
+    "MXFP4": 0.95,
+}
+_KV_BYTES: Final[Mapping[str, float]] = {
+    "f32": 4.0,
+    "f16": 2.0,
+    "bf16": 2.0,
+    "q8_0": 34 / 32,
+    "q4_0": 18 / 32,
+}
+# Types that llama.cpp rewrites in memory for its fast kernels (ggml-cpu/repack.cpp).
+_REPACKED_X86: Final = frozenset({"Q4_0", "Q4_K", "IQ4_NL", "MXFP4"})
+_REPACKED_ARM: Final = _REPACKED_X86 | {"Q5_K", "Q6_K", "Q8_0", "Q1_0"}
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A graphics device as the engine reports it."""
+
+    name: str
+    free_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What this computer has to offer right now."""
+
+    total_bytes: int
+    free_bytes: int
+    cores: int
+    disk_free_bytes: int = 0
+    devices: tuple[Device, ...] = ()
+
+    @classmethod
+    def here(cls, folder: Path | None = None, devices: tuple[Device, ...] = ()) -> Machine:
+        """This computer.  `folder` is where weights are kept: its disk's free space is told."""
+        memory = psutil.virtual_memory()
+        cores = psutil.cpu_count(logical=False) or os.cpu_count() or 1
+        disk = 0
+        if folder is not None:
+            existing = next((p for p in (folder, *folder.parents) if p.exists()), None)
+            disk = psutil.disk_usage(str(existing)).free if existing is not None else 0
+        return cls(memory.total, memory.available, cores, disk, devices)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How the weights would be loaded.  The defaults are those of Grove's engine."""
+
+    # 0 = automatic: the trained length, at most 8,192.
+    context_length: int = 0
+    kv_type: str = "f16"
+    batch_tokens: int = 512
+    # How many tokens of a batch get logits.
+    output_tokens: int = 512
+    # Repacked types held twice while the file stays mapped.
+    mapped: bool = True
+    # -1 = as many as fit, 0 = none.
+    gpu_layers: int = -1
+    # Tokens of context read for each new one, for the speed.
+    typical_tokens: int = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """The judgement.  Sizes in bytes; `tokens_per_second` is 0 where nothing was measured yet."""
+
+    # "well", "slow", "too-big"
+    verdict: str
+    # English: one line for a list, one sentence that says why.
+    headline: str
+    sentence: str
+    memory_bytes: int
+    # Highest resident size while loading with mapped files (repacked weights count twice).
+    peak_bytes: int
+    weights_bytes: int
+    kv_bytes: int
+    compute_bytes: int
+    free_bytes: int
+    tokens_per_second: float
+    context_length: int
+    gpu_layers: int
+    block_count: int
+
+    def as_dict(self) -> dict[str, object]:
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What a network needs, from its header or guessed from a file's size."""
+
+    weights_bytes: int
+    repacked_bytes: int
+    read_bytes: Mapping[str, int]
+    block_count: int
+    kv_values_per_token: int
+    embedding: int
+    feed_forward: int
+    vocabulary: int
+    trained_context: int
+    kv_is_known: bool = True
+
+
+@dataclass(slots=True)
+class SpeedBook:
+    """Speeds seen on this computer, kept in ``<profile>/speed.json``.  Thread-safe."""
+
+    path: Path | None = None
+    _speeds: dict[str, float] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @classmethod
+    def load(cls, path: Path) -> SpeedBook:
+        """From disk; a missing or damaged file is an empty book."""
+        data = load_json(path, {})
+        speeds = data.get("bytes_per_second") if isinstance(data, dict) else None
+        book = cls(path)
+        if isinstance(speeds, dict):
+            book._speeds = {
+                str(k): float(v) for k, v in speeds.items() if isinstance(v, int | float) and v > 0
+            }
+        return book
+
+    @property
+    def is_empty(self) -> bool:
+        return not self._speeds
+
+    def record(self, header: Header, tokens_per_second: float, *, context_used: int = 0) -> None:
+        """Learn from a real run of these weights on the CPU alone."""
+        load = load_of(header)
+        seconds = 1 / tokens_per_second - load.block_count * _SECONDS_PER_BLOCK
+        if seconds <= 0:
+            return
+        kv = load.kv_values_per_token * 2 * context_used
+        self._put(_main_type(load.read_bytes), (_weighted_bytes(load.read_bytes) + kv) / seconds)
+
+    def record_memory_speed(self, bytes_per_second: float) -> None:
+        """The plain memory speed: used until a real run was seen."""
+        self._put("memory", bytes_per_second)
+
+    def _put(self, key: str, value: float) -> None:
+        with self._lock:
+            self._speeds[key] = value
+            if self.path is not None:
+                save_json(self.path, {"bytes_per_second": dict(self._speeds)})
+
+    def reference(self, main_type: str) -> float:
+        """Q8_0-equivalent bytes per second for weights of mostly `main_type`; 0 if unknown."""
+        with self._lock:
+            if main_type in self._speeds:
+                return self._speeds[main_type]
+            runs = [speed for key, speed in self._speeds.items() if key != "memory"]
+            if runs:
+                return sum(runs) / len(runs)
+            return self._speeds.get("memory", 0.0)
+
+    def tokens_per_second(self, load: Load, plan: Plan) -> float:
+        """Expected speed of writing on the CPU, 0 if nothing was measured."""
+        reference = self.reference(_main_type(load.read_bytes))
+        if reference <= 0:
+            return 0.0
+        kv_bytes = load.kv_values_per_token * _KV_BYTES[plan.kv_type] * plan.typical_tokens
+        seconds = (_weighted_bytes(load.read_bytes) + kv_bytes) / reference
+        return 1 / (seconds + load.block_count * _SECONDS_PER_BLOCK)
+
+
+def _weighted_bytes(read_bytes: Mapping[str, int]) -> float:
+    return sum(size / _RELATIVE_SPEED.get(kind, 0.7) for kind, size in read_bytes.items())
+
+
+def _main_type(read_bytes: Mapping[str, int]) -> str:
+    return max(read_bytes, key=lambda kind: read_bytes[kind], default="")
+
+
+def is_repacked(tensor: TensorInfo) -> bool:
+    """Whether the CPU backend keeps its own rewritten copy of this matrix."""
+    arm = platform.machine().lower() in ("arm64", "aarch64")
+    types = _REPACKED_ARM if arm else _REPACKED_X86
+    step = 4 if arm else 8
+    return (
+        len(tensor.shape) >= 2
+        and tensor.type_name in types
+        and tensor.shape[1] % step == 0
+        and not tensor.name.startswith(("token_embd", "per_layer_token_embd"))
+    )
+
+
+def load_of(header: Header) -> Load:
+    """What the network of this header needs."""
+    read: dict[str, int] = {}
+    names = {tensor.name for tensor in header.tensors}
+    tied = "output.weight" not in names
+    repacked = weights = 0
+    for tensor in header.tensors:
+        weights += tensor.size_bytes
+        if is_repacked(tensor):
+            repacked += tensor.size_bytes
+        size = tensor.size_bytes
+        if tensor.name == "token_embd.weight":
+            if not tied:
+                continue  # one row of it is read
+            # llama.cpp loads a tied table a second time as the output matrix, repacked if it can.
+            twin = TensorInfo("output.weight", tensor.shape, tensor.type_id, 0, tensor.size_bytes)
+            if is_repacked(twin):
+                weights += size
+                repacked += size
+        elif tensor.name.startswith("per_layer_token_embd"):
+            continue
+        elif "_exps." in tensor.name and header.expert_count:
+            size = size * header.expert_used_count // header.expert_count
+        read[tensor.type_name] = read.get(tensor.type_name, 0) + size
+    kv_heads = sum(header.kv_heads_per_block)
+    return Load(
+        weights_bytes=weights,
+        repacked_bytes=repacked,
+        read_bytes=read,
+        block_count=header.block_count,
+        kv_values_per_token=kv_heads * (header.key_length + header.value_length),
+        embedding=header.embedding_length,
+        feed_forward=header.feed_forward_length,
+        vocabulary=header.vocab_size,
+        trained_context=header.context_length,
+    )
+
+
+def load_of_size(size_bytes: int, quantisation: str, trained_context: int = 0) -> Load:
+    """A guess for a file whose header was not read: only its size and quantisation are known."""
+    kind = re.sub(r"_(S|M|L|XL|XS|XXS)$", "", quantisation.upper()) or "Q4_K"
+    bits = {"F32": 32.0, "F16": 16.0, "BF16": 16.0, "Q8_0": 8.5, "Q6_K": 6.6, "Q5_K": 5.6}.get(
+        kind, 4.7 if kind.startswith(("Q4", "IQ4", "MXFP4")) else 3.5
+    )
+    parameters = size_bytes * 8 / bits
+    # Widths and depths of the LLaMA family: 1 B ≈ 16 × 2048, 7 B ≈ 32 × 4096, 70 B ≈ 80 × 8192.
+    embedding = int(4096 * (parameters / 7e9) ** 0.32) or 64
+    blocks = max(1, round(32 * (parameters / 7e9) ** 0.36))
+    grouped = 4 if parameters > 14e9 or parameters < 4e9 else 2
+    return Load(
+        weights_bytes=size_bytes,
+        repacked_bytes=size_bytes * 9 // 10 if kind in _REPACKED_X86 else 0,
+        read_bytes={kind: size_bytes * 95 // 100},
+        block_count=blocks,
+        kv_values_per_token=2 * blocks * embedding // grouped,
+        embedding=embedding,
+        feed_forward=embedding * 3,
+        vocabulary=64_000,
+        trained_context=trained_context or 8192,
+        kv_is_known=False,
+    )
+
+
+def kv_bytes(load: Load, context_length: int, kv_type: str) -> int:
+    """The KV cache: every block keeps a key and a value of each token.  Padded to 256 cells."""
+    cells = -(-context_length // 256) * 256
+    return int(cells * load.kv_values_per_token * _KV_BYTES[kv_type])
+
+
+def compute_bytes(load: Load, plan: Plan, context_length: int) -> int:
+    """What llama.cpp reserves to compute one batch: the larger of the output's and a block's."""
+    tokens = min(plan.batch_tokens, context_length)
+    outputs = min(plan.output_tokens, tokens)
+    output_stage = 4 * (outputs * load.vocabulary + 2 * tokens * load.embedding)
+    mask = 2 * tokens * (-(-context_length // 256) * 256)
+    block_stage = 4 * tokens * (3 * load.feed_forward + 4 * load.embedding) + mask
+    return max(output_stage, block_stage)
+
+
+def context_of(load: Load, plan: Plan) -> int:
+    """The context length that `plan` means for these weights."""
+    trained = load.trained_context or 4096
+    return plan.context_length or min(trained, 8192)
+
+
+def predict(
+    source: Header | Load,
+    machine: Machine,
+    speeds: SpeedBook | None = None,
+    plan: Plan | None = None,
+    *,
+    unloading_bytes: int = 0,
+) -> Fit:
+    """Judge whether the weights run here.
+
+    `unloading_bytes` is what becomes free because other weights are about to be unloaded.
+    """
+    load = load_of(source) if isinstance(source, Header) else source
+    plan = plan or Plan()
+    context = context_of(load, plan)
+    kv = kv_bytes(load, context, plan.kv_type)
+    compute = compute_bytes(load, plan, context)
+    base = _PROCESS_BYTES + _BYTES_PER_TOKEN_ENTRY * load.vocabulary
+    layers, on_gpu = _gpu_layers(load, machine.devices, plan, kv, compute)
+    memory = max(0, load.weights_bytes + kv - on_gpu) + compute + base
+    peak = memory + (load.repacked_bytes if plan.mapped else 0)
+    speed = speeds.tokens_per_second(load, plan) if speeds is not None else 0.0
+    free = machine.free_bytes + unloading_bytes
+    verdict, headline, sentence = _words(memory, free, machine.total_bytes, speed, layers, load)
+    return Fit(
+        verdict=verdict,
+        headline=headline,
+        sentence=sentence,
+        memory_bytes=memory,
+        peak_bytes=peak,
+        weights_bytes=load.weights_bytes,
+        kv_bytes=kv,
+        compute_bytes=compute,
+        free_bytes=free,
+        tokens_per_second=round(speed, 1),
+        context_length=context,
+        gpu_layers=layers,
+        block_count=load.block_count,
+    )
+
+
+def _gpu_layers(
+    load: Load, devices: Iterable[Device], plan: Plan, kv: int, compute: int
+) -> tuple[int, int]:
+    """How many blocks fit on the graphics devices, and the bytes that takes off main memory."""
+    if plan.gpu_layers == 0 or load.block_count == 0:
+        return 0, 0
+    per_layer = (load.weights_bytes + kv) / (load.block_count + 1)
+    fitting = 0
+    for device in devices:
+        room = device.free_bytes * 0.95 - compute - 200 * MB
+        fitting += max(0, int(room // per_layer)) if per_layer else 0
+    wanted = load.block_count + 1 if plan.gpu_layers < 0 else plan.gpu_layers
+    layers = min(fitting, wanted, load.block_count + 1)
+    return layers, int(layers * per_layer)
+
+
+def size_text(size_bytes: float) -> str:
+    """Decimal units as file managers show them: "3 MB", "2.0 GB", "41 GB"."""
+    if size_bytes < 999_500:
+        return f"{max(0, round(size_bytes / 1000))} kB"
+    if size_bytes < 999.5 * MB:
+        return f"{round(size_bytes / MB)} MB"
+    return f"{size_bytes / GB:.1f} GB" if size_bytes < 9.95 * GB else f"{round(size_bytes / GB)} GB"
+
+
+def _speed_text(speed: float) -> str:
+    return f"{speed:.1f}" if speed < 2 else f"{round(speed)}"
+
+
+def _words(
+    memory: int, free: int, total: int, speed: float, layers: int, load: Load
+) -> tuple[str, str, str]:
+    need, have = size_text(memory), size_text(free)
+    if memory > free:
+        headline = f"Needs {need} of memory"
+        if memory + _RESERVE_BYTES > total:
+            return (
+                "too-big",
+                headline,
+                (
+                    f"Too big for this computer: it needs {need} of memory and there are "
+                    f"{size_text(total)}. Choose a smaller quantisation or smaller weights."
+                ),
+            )
+        return (
+            "too-big",
+            headline,
+            (
+                f"Too big right now: it needs {need} of memory and {have} are free. Close other "
+                "programs, choose a shorter context, or choose a smaller quantisation."
+            ),
+        )
+    gpu = f" {layers} layers run on the graphics card." if layers else ""
+    if speed <= 0:
+        return (
+            "well",
+            "Fits in memory",
+            (
+                f"It needs {need} of {have} free memory. Its speed is known once weights have run "
+                f"on this computer.{gpu}"
+            ),
+        )
+    pace = f"about {_speed_text(speed)} tokens/s"
+    if speed >= COMFORTABLE_TOKENS_PER_SECOND or layers > load.block_count:
+        return (
+            "well",
+            f"Runs well, {pace}",
+            (f"Runs well: {pace}, with {need} of {have} free memory.{gpu}"),
+        )
+    read = size_text(sum(load.read_bytes.values()))
+    return (
+        "slow",
+        f"Runs slowly, {pace}",
+        (
+            f"Runs slowly: {pace}, because {read} of weights are read for every token. It needs "
+            f"{need} of {have} free memory.{gpu}"
+        ),
+    )
+
+
+def measure_memory_speed(threads: int = 0, *, seconds: float = 0.25) -> float:
+    """Bytes per second that `threads` threads read and write by copying.
+
+    A stand-in until real weights have run: copying reads and writes, writing tokens only reads,
+    and on laptops both end near the same number of weight bytes per second.
+    """
+    threads = threads or max(1, psutil.cpu_count(logical=False) or 1)
+    size = 32 << 20
+    rates = [0.0] * threads
+    start = threading.Barrier(threads)
+
+    def copy(index: int) -> None:
+        source = ctypes.create_string_buffer(size)
+        target = ctypes.create_string_buffer(size)
+        ctypes.memset(source, 1, size)
+        ctypes.memmove(target, source, size)  # touches every page before the clock starts
+        start.wait()
+        begin = time.perf_counter()
+        copied = 0
+        while time.perf_counter() - begin < seconds:
+            ctypes.memmove(target, source, size)  # ctypes lets other threads run meanwhile
+            copied += size
+        rates[index] = copied / (time.perf_counter() - begin)
+
+    workers = [threading.Thread(target=copy, args=(i,), daemon=True) for i in range(threads)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    return sum(rates)
