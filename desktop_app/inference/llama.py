@@ -232,6 +232,18 @@ class Weights:
         )
 
 
+def count_layers(path: str) -> int:
+    """The number of layers of weights, from their header alone; 0 when it cannot be read."""
+    params = _c.llama_model_default_params()
+    params.vocab_only, params.n_gpu_layers = True, 0
+    model = _c.llama_model_load_from_file(path.encode("utf-8", "surrogateescape"), params)
+    if not model:
+        return 0
+    layers = int(_c.llama_model_n_layer(model))
+    _c.llama_model_free(model)
+    return layers
+
+
 def _meta(model: Any, key: str) -> str | None:
     size = 256
     while True:

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from desktop_app.inference.protocol import Kind
+from desktop_app.inference.reasoning import ReasoningMarkers, ReasoningSplitter
 
 
 class Utf8Stream:
@@ -65,106 +65,6 @@ class StopFilter:
         return text
 
 
-@dataclass(frozen=True, slots=True)
-class Markers:
-    """What opens and closes a reasoning part."""
-
-    opening: str
-    closing: str
-
-
-class ReasoningSplitter:
-    """Parts a reply into reasoning and text.
-
-    A marker spelled in plain text opens a part only at the reply's very beginning, so that a reply
-    may talk about "<think>"; one that is a token of its own (`feed_marker`) does so anywhere.  The
-    white space around the parts belongs to neither.
-    """
-
-    def __init__(self, markers: Sequence[Markers], *, inside: bool = False) -> None:
-        """`inside`: the prompt itself already opened a part."""
-        self._markers = tuple(markers)
-        self._closing = markers[0].closing if inside and markers else ""
-        self._held = ""
-        self._at_start = bool(self._markers)
-        self._strip = bool(self._closing)
-        self._space = ""
-
-    def feed_marker(self, text: str) -> list[tuple[Kind, str]] | None:
-        """Take a control token's text; None when it is no marker that means something here."""
-        if self._closing:
-            if text.strip() != self._closing.strip():
-                return None
-            shown = self.finish()
-            self._close()
-            return shown
-        for marker in self._markers:
-            if text.strip() == marker.opening.strip():
-                shown = self.finish()
-                self._open(marker)
-                return shown
-        return None
-
-    def feed(self, text: str) -> list[tuple[Kind, str]]:
-        """The parts of `text` that are sure."""
-        shown: list[tuple[Kind, str]] = []
-        text = self._held + text
-        self._held = ""
-        while text:
-            if self._closing:
-                at = text.find(self._closing)
-                if at < 0:
-                    size = held_back(text, [self._closing])
-                    self._held = text[len(text) - size :]
-                    self._show(shown, "reasoning", text[: len(text) - size])
-                    break
-                self._show(shown, "reasoning", text[:at])
-                text = text[at + len(self._closing) :]
-                self._close()
-            elif self._at_start:
-                body = text.lstrip()
-                opened = next((m for m in self._markers if body.startswith(m.opening)), None)
-                if opened is not None:
-                    text = body[len(opened.opening) :]
-                    self._open(opened)
-                elif any(marker.opening.startswith(body) for marker in self._markers):
-                    self._held = text
-                    break
-                else:
-                    self._at_start = False
-            else:
-                self._show(shown, "text", text)
-                break
-        return shown
-
-    def finish(self) -> list[tuple[Kind, str]]:
-        """What was held back and turned out to be text."""
-        shown: list[tuple[Kind, str]] = []
-        text, self._held, self._at_start = self._held, "", False
-        self._show(shown, "reasoning" if self._closing else "text", text)
-        return shown
-
-    def _open(self, marker: Markers) -> None:
-        self._closing, self._at_start = marker.closing, False
-        self._strip, self._space = True, ""
-
-    def _close(self) -> None:
-        self._closing, self._at_start = "", False
-        self._strip, self._space = True, ""
-
-    def _show(self, shown: list[tuple[Kind, str]], kind: Kind, text: str) -> None:
-        if self._strip:
-            text = text.lstrip()
-            self._strip = not text
-        if kind == "reasoning":  # white space at its end must not appear: wait for what follows
-            text = self._space + text
-            body = text.rstrip()
-            self._space = text[len(body) :]
-            text = body
-        if text:
-            shown.append((kind, text))
-
-
 class ReplyText:
     """A reply's tokens → pieces that may be shown."""
 
@@ -172,16 +72,16 @@ class ReplyText:
         self,
         *,
         stops: Sequence[str] = (),
-        markers: Sequence[Markers] = (),
+        markers: ReasoningMarkers | None = None,
         inside_reasoning: bool = False,
-        strip_first_space: bool = False,
+        trim_start: bool = False,
     ) -> None:
-        """`strip_first_space`: a SentencePiece vocabulary begins a text with a space of its own."""
+        """`trim_start`: white space before the first visible character is the vocabulary's."""
         self._utf8 = Utf8Stream()
         self._stop = StopFilter(stops)
         self._stops = frozenset(stop.strip() for stop in stops)
-        self._splitter = ReasoningSplitter(markers, inside=inside_reasoning)
-        self._strip = strip_first_space
+        self._splitter = ReasoningSplitter(markers, inside=inside_reasoning, trim_start=trim_start)
+        self._marks = (markers.open, markers.close, *markers.dropped) if markers else ()
 
     @property
     def stopped(self) -> bool:
@@ -190,20 +90,18 @@ class ReplyText:
 
     def feed(self, data: bytes) -> list[tuple[Kind, str]]:
         """The bytes of an ordinary token."""
-        text = self._utf8.feed(data)
-        if self._strip and text:
-            text, self._strip = text.removeprefix(" "), False
-        return self._splitter.feed(self._stop.feed(text)) if text else []
+        text = self._stop.feed(self._utf8.feed(data))
+        return self._splitter.feed(text) if text else []
 
     def feed_control(self, text: str) -> list[tuple[Kind, str]]:
-        """The spelling of a control token: a stop, a marker, or nothing to be shown."""
+        """The spelling of a control token: a stop, a part of a marker, or nothing to be shown."""
         if text and text.strip() in self._stops:
             self._stop.hit = text
             return []
-        pending = self._splitter.feed(self._stop.finish())
-        marked = self._splitter.feed_marker(text)
-        self._strip = self._strip and marked is None
-        return pending + (marked or [])
+        shown = self._splitter.feed(self._stop.finish())
+        if text and any(text in mark for mark in self._marks):
+            shown += self._splitter.feed(text)
+        return shown
 
     def finish(self) -> list[tuple[Kind, str]]:
         """What was held back; call once, at the end."""

@@ -1,0 +1,293 @@
+"""From a `WeightsSpec` to weights that can write: checks, memory, context, and who they are.
+
+For the engine child's main thread; `LoadedEngine.prepare` and `render` are for the preparer's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+from desktop_app.errors import KnownError
+from desktop_app.inference import devices, llama, weights_file
+from desktop_app.inference.branches import MAX_SEQUENCES, Branches
+from desktop_app.inference.prompt import Boundary, PromptBuilder
+from desktop_app.inference.protocol import (
+    GenerateRequest,
+    LoadedWeights,
+    Rendered,
+    RenderRequest,
+    WeightsSpec,
+)
+from desktop_app.inference.renderer import Renderer
+from desktop_app.inference.writer import BATCH_TOKENS, Prepared, Send, Writer
+
+_RECURRENT_SEQUENCES: Final = 4
+"""Each sequence of recurrent weights has a whole state of its own."""
+_RECURRENT_READ_TOKENS: Final = 64
+"""Recurrent weights cannot be aborted within a step, so their steps are short."""
+_REPLY_ROOM: Final = 512
+"""Tokens kept free for the reply, where the context is long enough."""
+_MAX_DRAFTS: Final = 8
+
+
+class LoadedEngine:
+    """Everything that lives as long as one load."""
+
+    def __init__(
+        self,
+        weights: llama.Weights,
+        context: llama.Context,
+        info: LoadedWeights,
+        builder: PromptBuilder,
+        send: Send,
+    ) -> None:
+        self.weights, self.context, self.info, self._builder = weights, context, info, builder
+        self.branches = Branches(context, can_roll_back=info.can_roll_back)
+        self.writer = Writer(
+            context,
+            weights.vocabulary,
+            self.branches,
+            send,
+            facts={
+                "engine": info.engine,
+                "kind": "llama.cpp",
+                "weights": info.name,
+                "weights_hash": info.hash,
+                "quantisation": info.quantisation,
+                "threads": info.threads,
+                "context_length": info.context_length,
+                "kv_type": info.kv_type,
+                "gpu_layers": info.gpu_layers,
+                "flash_attention": info.flash_attention,
+            },
+            read_tokens=_RECURRENT_READ_TOKENS if weights.recurrent else BATCH_TOKENS,
+        )
+        self._boundaries: dict[str, Boundary] = {}  # the preparer's
+
+    def close(self) -> None:
+        """Free the memory."""
+        self.context.close()
+        self.weights.close()
+
+    def prepare(self, job: int, request: GenerateRequest, asked_at: float) -> Prepared:
+        """Build the prompt of a request, leaving out oldest turns where it does not fit.
+
+        KnownError for options, templates or messages that cannot be.
+        """
+        sampling = request.sampling.checked()
+        if not 1 <= request.drafts <= min(_MAX_DRAFTS, self.context.sequences):
+            raise KnownError(
+                "drafts-invalid",
+                f"These weights can write 1 to {min(_MAX_DRAFTS, self.context.sequences)} drafts "
+                f"at once, not {request.drafts}.",
+            )
+        length = self.context.length
+        if request.prompt_tokens:
+            if len(request.prompt_tokens) >= length:
+                raise KnownError(
+                    "message-too-long",
+                    f"The prompt has {len(request.prompt_tokens)} tokens, but the context holds "
+                    f"{length}. Shorten it, or choose a longer context.",
+                )
+            if not all(0 <= t < self.context.vocabulary_size for t in request.prompt_tokens):
+                raise KnownError("prompt-invalid", "The prompt has tokens that do not exist.")
+            return Prepared(job, request, request.prompt_tokens, asked_at)
+        reply = min(sampling.max_tokens or _REPLY_ROOM, _REPLY_ROOM, length // 4)
+        fitted = self._builder.fit(
+            request.messages,
+            template=request.template,
+            continue_last=request.continue_last,
+            budget=length - reply,
+            boundary=self._boundaries.get(request.chat) if request.chat else None,
+        )
+        if request.chat and fitted.boundary is not None:
+            self._boundaries[request.chat] = fitted.boundary
+        plan = fitted.plan
+        return Prepared(
+            job,
+            request,
+            tuple(plan.tokens),
+            asked_at,
+            stops=plan.stops,
+            markers=plan.reasoning,
+            inside_reasoning=plan.reasoning_open,
+            trim_start=plan.trim_start and not request.continue_last,
+            left_out=fitted.left_out,
+            facts={
+                "template": plan.family,
+                "template_hash": plan.template_hash,
+                "left_out": fitted.left_out,
+                "notes": list(plan.notes),
+            },
+        )
+
+    def render(self, request: RenderRequest) -> Rendered:
+        """The prompt of these messages, whole: nothing is left out."""
+        plan = self._builder.build(
+            request.messages, template=request.template, continue_last=request.continue_last
+        )
+        return Rendered(
+            text=plan.text,
+            tokens=tuple(plan.tokens),
+            pieces=tuple(plan.pieces(self.weights.vocabulary)),
+            template_family=plan.family,
+        )
+
+
+def load(
+    spec: WeightsSpec,
+    progress: Callable[[float], bool],
+    send: Send,
+    renderer: Renderer,
+    log: Sequence[str],
+) -> LoadedEngine:
+    """Load weights and make a context; `progress(fraction)` returning False gives up.
+
+    KnownError with a sentence for each way a file or the machine can be unfit; `llama.Cancelled`
+    when given up.  `log` is where llama.cpp's lines of this load arrive.
+    """
+    path = Path(spec.path)
+    files = weights_file.check(path)
+    if not progress(0.0):
+        raise llama.Cancelled
+    file_bytes = weights_file.size_bytes(files)
+    offload = _offload(spec, files[0], file_bytes)
+    devices.check_memory(file_bytes, devices.available_bytes(), on_devices=offload.bytes)
+    fingerprint = weights_file.fingerprint(files)
+    weights, gpu_layers = _load_weights(files[0], offload.layers, progress)
+    try:
+        _check_kind(weights, path)
+        threads = spec.threads or devices.default_threads()
+        token_bytes = _token_bytes(weights, spec.kv_type)
+        context = _make_context(weights, spec, threads, token_bytes, offload=gpu_layers > 0)
+        try:
+            builder = PromptBuilder(weights.vocabulary, renderer)
+            info = LoadedWeights(
+                path=spec.path,
+                name=weights.meta("general.name") or path.stem,
+                architecture=weights.meta("general.architecture") or "",
+                description=weights.description,
+                quantisation=weights.quantisation,
+                hash=fingerprint,
+                size_bytes=file_bytes,
+                memory_bytes=weights.size_bytes + token_bytes * context.length,
+                parameters=weights.parameters,
+                context_length=context.length,
+                trained_context=weights.trained_context,
+                vocabulary=weights.vocabulary.n_vocab,
+                has_template=bool(weights.vocabulary.chat_template),
+                template_family=builder.family(),
+                threads=threads,
+                gpu_layers=gpu_layers,
+                offload_reason=offload.reason,
+                kv_type=spec.kv_type,
+                flash_attention=_flash_attention(log),
+                can_roll_back=not weights.recurrent,
+                sequences=context.sequences,
+                kv_bytes_per_token=token_bytes,
+                engine=llama.engine_name(),
+            )
+            return LoadedEngine(weights, context, info, builder, send)
+        except BaseException:
+            context.close()
+            raise
+    except BaseException:
+        weights.close()
+        raise
+
+
+class _Plan:
+    """Where the layers go: how many to devices, their bytes, and why."""
+
+    def __init__(self, layers: int, size_bytes: int, reason: str) -> None:
+        self.layers, self.bytes, self.reason = layers, size_bytes, reason
+
+
+def _offload(spec: WeightsSpec, file: Path, file_bytes: int) -> _Plan:
+    found = llama.devices()
+    if not any(device.kind in ("gpu", "igpu") for device in found) or spec.gpu_layers == 0:
+        choice = devices.choose_offload(found, wanted=spec.gpu_layers, weights_bytes=0, layers=0)
+        return _Plan(0, 0, choice.reason)
+    layers = llama.count_layers(str(file))
+    choice = devices.choose_offload(
+        found, wanted=spec.gpu_layers, weights_bytes=file_bytes, layers=layers
+    )
+    share = file_bytes * min(choice.layers, layers + 1) // (layers + 1)
+    return _Plan(choice.layers, share, choice.reason)
+
+
+def _load_weights(
+    file: Path, gpu_layers: int, progress: Callable[[float], bool]
+) -> tuple[llama.Weights, int]:
+    """Load with fewer layers on devices, then none, instead of failing."""
+    layers = gpu_layers
+    while True:
+        try:
+            return llama.Weights(str(file), gpu_layers=layers, on_progress=progress), layers
+        except KnownError:
+            if layers == 0:
+                raise
+            layers //= 2
+
+
+def _check_kind(weights: llama.Weights, path: Path) -> None:
+    if not weights.writes_text:
+        raise KnownError(
+            "weights-no-chat",
+            f"{path.name} holds weights that do not write text (they embed, encode or draw). "
+            "Choose weights for chat.",
+        )
+
+
+def _token_bytes(weights: llama.Weights, kv_type: str) -> int:
+    """Bytes of the KV cache for one token; what recurrent layers hold does not grow with it."""
+    prefix = weights.meta("general.architecture") or ""
+    heads, kv_heads = weights.heads
+    width = weights.embedding // heads if heads else 0
+
+    def number(key: str, otherwise: int) -> int:
+        found = weights.meta(f"{prefix}.{key}")
+        return int(found) if found and found.isdigit() else otherwise
+
+    return devices.kv_bytes_per_token(
+        layers=weights.layers,
+        kv_heads=kv_heads,
+        key_length=number("attention.key_length", width),
+        value_length=number("attention.value_length", width),
+        kv_type=kv_type,
+    )
+
+
+def _make_context(
+    weights: llama.Weights, spec: WeightsSpec, threads: int, token_bytes: int, *, offload: bool
+) -> llama.Context:
+    sequences = _RECURRENT_SEQUENCES if weights.recurrent else MAX_SEQUENCES
+    length = devices.choose_context(
+        wanted=spec.context_length,
+        trained=weights.trained_context,
+        token_bytes=token_bytes,
+        available=devices.available_bytes(),
+    )
+    while True:
+        try:
+            return llama.Context(
+                weights,
+                length=length,
+                sequences=min(spec.sequences or sequences, MAX_SEQUENCES),
+                threads=threads,
+                kv_type=spec.kv_type,
+                batch=BATCH_TOKENS,
+                offload=offload,
+            )
+        except KnownError:
+            if spec.context_length or length // 2 < devices.SMALLEST_CONTEXT:
+                raise
+            length //= 2
+
+
+def _flash_attention(log: Sequence[str]) -> bool:
+    """llama.cpp tells its choice in the log only ("... was auto, set to enabled")."""
+    lines = [line.lower() for line in log if "flash attention" in line.lower()]
+    return any("enabled" in line for line in lines) or not any("disabled" in x for x in lines)
