@@ -1,0 +1,573 @@
+"""Messages to token ids: right to the token, and impossible to forge.
+
+The door is `PromptBuilder`: one per loaded weights, made of the file's vocabulary (`Vocab`) and the
+owner of the template process (`Renderer`).  `build` makes a `PromptPlan`; `fit` makes one that
+leaves room in the context.
+
+The way of a prompt: the bodies (what people and replies say) get stand-ins for every character that
+a special mark could begin or end with (`shield`); the file's own Jinja template, rendered in a
+disposable process (`renderer`), or a known family (`families`) puts them in order; the stand-ins
+are turned back and the text becomes token ids.  Rules beside that:
+
+- BOS comes exactly once: the template's is taken off when the vocabulary adds its own.
+- A template that refuses a conversation, or prints it without some system or user text, gets it in
+  other forms, in this order: system text put before the first user message; turns in strict order
+  (neighbours of one role joined, an empty prompt before a first reply); contents as typed parts.
+- To continue a reply, a private character is put behind it and the rendered text is cut there, so
+  the prompt ends in the reply's own words.
+- A reply whose token ids are known (`ChatMessage.tokens`) keeps them where the template prints it
+  unchanged, so nothing of the conversation has to be read again.
+"""
+
+from __future__ import annotations
+
+import codecs
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from desktop_app.errors import KnownError
+from desktop_app.inference.families import (
+    FAMILIES,
+    Layout,
+    alternate,
+    lay_out,
+    layout_of,
+    merge_system,
+    recognise,
+)
+from desktop_app.inference.protocol import ChatMessage
+from desktop_app.inference.reasoning import THINK, ReasoningMarkers, markers_of, opens_reasoning
+from desktop_app.inference.renderer import Renderer, RenderResult
+from desktop_app.inference.shield import (
+    Lexicon,
+    Marks,
+    OwnTokens,
+    Shield,
+    TokenAttr,
+    Vocab,
+    clean,
+    partition,
+    tokens_of,
+)
+
+__all__ = [
+    "Boundary",
+    "Fitted",
+    "PromptBuilder",
+    "PromptPlan",
+    "Renderer",
+    "TokenAttr",
+    "Vocab",
+]
+
+_KEEP_SHARE: Final = 0.6
+"""How full the context is made when turns must be left out (of the budget)."""
+
+
+@dataclass(frozen=True, slots=True)
+class PromptPlan:
+    """A prompt, ready to be read by the weights.
+
+    `text` is what the tokens say (without a BOS that only the vocabulary adds).  `stops` end a
+    reply besides the vocabulary's own end-of-generation tokens.  `reasoning` are the marks to take
+    reasoning apart by (None: base weights, nothing is taken apart); `reasoning_open`: the prompt
+    ends inside it.  `trim_start`: white space before the reply's first visible character is the
+    layout's, not the reply's.  `template_hash` (sha256, 16 hex digits) is provenance.  `notes` say
+    in words what was changed to suit the template.
+    """
+
+    text: str
+    tokens: tuple[int, ...]
+    stops: tuple[str, ...]
+    reasoning: ReasoningMarkers | None
+    reasoning_open: bool
+    trim_start: bool
+    family: str
+    template_hash: str
+    notes: tuple[str, ...] = ()
+
+    def pieces(self, vocab: Vocab) -> tuple[str, ...]:
+        """Each token's text, for showing.  A character that is split over tokens is shown at its
+        last one; the pieces joined are the text.
+        """
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        last = len(self.tokens) - 1
+        return tuple(
+            decoder.decode(vocab.token_piece(token), i == last)
+            for i, token in enumerate(self.tokens)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Boundary:
+    """Where a conversation's prompt begins since turns had to be left out.
+
+    `left_out` messages after the system text; `digest` of them, so that it holds for this branch
+    only.
+    """
+
+    left_out: int
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """A prompt that fits: pass `boundary` in again with the next turn.  None: nothing left out."""
+
+    plan: PromptPlan
+    boundary: Boundary | None
+    left_out: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Style:
+    """What is known of one way to lay out prompts, kept per template."""
+
+    family: str
+    source: str
+    layout: Layout | None
+    marks: Marks
+    stops: tuple[str, ...]
+    reasoning: ReasoningMarkers | None
+    drop_bos: bool
+    hash: str
+
+
+class PromptBuilder:
+    """Makes prompts for one vocabulary.  Not for use by several threads at once."""
+
+    def __init__(self, vocab: Vocab, renderer: Renderer) -> None:
+        self._vocab = vocab
+        self._renderer = renderer
+        self._lexicon = Lexicon(vocab)
+        self._styles: dict[str, _Style] = {}
+
+    def family(self, template: str = "auto") -> str:
+        """ "jinja", or the name of the family that `template` means for this file."""
+        return self._resolve(template)[0]
+
+    def build(
+        self,
+        messages: Sequence[ChatMessage],
+        *,
+        template: str = "auto",
+        continue_last: bool = False,
+        now: float | None = None,
+    ) -> PromptPlan:
+        """The prompt for a reply below `messages` (root first).
+
+        `template`: "auto" (the file's own, else the recognised family), a family's name, or Jinja
+        source.  `continue_last`: the last message is a reply to be continued from its end.  `now`
+        (seconds since the epoch) stands in for the clock of templates that tell the date.
+        KnownError: "prompt-empty", "template-unknown", "template-refused", "template-damaged",
+        "template-limits", "template-process".
+        """
+        turns = [_cleaned(message) for message in messages]
+        turns = [message for message in turns if message.text or message.role != "system"]
+        if continue_last and (not turns or turns[-1].role != "assistant"):
+            continue_last = False
+        if continue_last and not (turns[-1].text or turns[-1].reasoning):
+            turns.pop()  # nothing of it is written yet: begin it
+            continue_last = False
+        if not turns:
+            raise _empty()
+        style = self._style(template)
+        bodies = [text for message in turns for text in (message.text, message.reasoning)]
+        shield = Shield(style.marks, bodies, style.source)
+        masked = [
+            replace(
+                message, text=shield.mask(message.text), reasoning=shield.mask(message.reasoning)
+            )
+            for message in turns
+        ]
+        job = _Rendering(self._renderer, style, self._lexicon, shield, now)
+        rendered = job.continued(masked) if continue_last else job.opened(masked)
+        return self._finish(style, shield, rendered, masked, continue_last, job.notes)
+
+    def fit(
+        self,
+        messages: Sequence[ChatMessage],
+        *,
+        budget: int,
+        template: str = "auto",
+        continue_last: bool = False,
+        boundary: Boundary | None = None,
+        now: float | None = None,
+    ) -> Fitted:
+        """`build` within `budget` tokens, leaving out whole oldest turns where it must.
+
+        A turn is a user message and what follows it; system messages at the top stay.  When the
+        prompt outgrows the budget, turns go until it takes at most 60 % of it, and this boundary is
+        kept (pass it in again) until it is full again: so the beginning of the prompt, which the
+        engine has read already, stays the same for many turns.  KnownError "message-too-long" when
+        the last turn alone is too long; else as `build`.
+        """
+        top = 0
+        while top < len(messages) and messages[top].role == "system":
+            top += 1
+        head, rest = list(messages[:top]), list(messages[top:])
+        cuts = [0, *(i for i, message in enumerate(rest) if i and message.role == "user")]
+
+        def plan_from(cut: int) -> PromptPlan:
+            return self.build(
+                head + rest[cut:], template=template, continue_last=continue_last, now=now
+            )
+
+        start = boundary.left_out if boundary is not None else 0
+        if start not in cuts or (boundary is not None and _digest(rest[:start]) != boundary.digest):
+            start = 0
+        plan = plan_from(start)
+        if len(plan.tokens) > budget:
+            later = [cut for cut in cuts if cut > start]
+            plan, start = _shortest(plan, start, later, plan_from, int(budget * _KEEP_SHARE))
+        if len(plan.tokens) > budget:
+            raise _too_long(len(plan.tokens), budget)
+        kept = Boundary(start, _digest(rest[:start])) if start else None
+        return Fitted(plan, kept, start)
+
+    # --- styles --------------------------------------------------------------------------------
+
+    def _resolve(self, template: str) -> tuple[str, str]:
+        """(family, Jinja source or "")."""
+        if template in FAMILIES:
+            return template, ""
+        if template in ("", "auto"):
+            own = self._vocab.chat_template
+            if _is_jinja(own):
+                return "jinja", own
+            return (own if own in FAMILIES else recognise(self._lexicon)), ""
+        if _is_jinja(template):
+            return "jinja", template
+        raise KnownError(
+            "template-unknown",
+            "This chat's template is neither one that Grove knows nor Jinja text;"
+            " choose another one in this chat's settings.",
+        )
+
+    def _style(self, template: str) -> _Style:
+        family, source = self._resolve(template)
+        key = source or family
+        if key not in self._styles:
+            digest = hashlib.sha256(key.encode("utf-8", "replace")).hexdigest()[:16]
+            if source:
+                self._styles[key] = self._jinja_style(source, digest)
+            else:
+                layout = layout_of(family, self._lexicon)
+                self._styles[key] = _Style(
+                    family,
+                    "",
+                    layout,
+                    Marks.of(self._lexicon, "", layout.textual),
+                    layout.stops,
+                    None if family == "plain" else THINK,
+                    layout.drop_bos,
+                    digest,
+                )
+        return self._styles[key]
+
+    def _jinja_style(self, source: str, digest: str) -> _Style:
+        """Learn a template's marks by rendering a small conversation with it."""
+        bare = Marks.of(self._lexicon, source)
+        style = _Style("jinja", source, None, bare, (), markers_of(source), False, digest)
+        names = ("Grovesystem", "Groveask", "Grovereply", "Grovemore")
+        probe = [
+            ChatMessage(role, text)
+            for role, text in zip(("system", "user", "assistant", "user"), names, strict=True)
+        ]
+        job = _Rendering(self._renderer, style, self._lexicon, Shield(bare, names, source), None)
+        try:
+            text = job.opened(probe)
+        except KnownError as error:
+            if error.code != "template-refused":
+                raise
+            return style  # it refuses even this; the real conversation will tell how
+        places = [text.find(name) for name in names[1:]]
+        if -1 in places or places != sorted(places):
+            return style
+        ask, reply, more = places
+        glue = (
+            text[ask + len(names[1]) : reply],
+            text[reply + len(names[2]) : more],
+            text[more + len(names[3]) :],
+        )
+        textual = dict.fromkeys(mark for part in glue for mark in self._textual(bare, part))
+        stops = self._stops(bare, glue[1])
+        return replace(style, marks=Marks.of(self._lexicon, source, textual), stops=stops)
+
+    def _textual(self, marks: Marks, glue: str) -> Iterator[str]:
+        """Lines between turns that are marks although they are no tokens (``### Response:``)."""
+        for part in partition(self._lexicon, marks, glue):
+            if isinstance(part, int):
+                continue
+            for line in glue[part[0] : part[1]].splitlines():
+                mark = line.strip()
+                if 3 <= len(mark) <= 40 and not all(c.isalnum() or c.isspace() for c in mark):
+                    yield mark
+
+    def _stops(self, marks: Marks, glue: str) -> tuple[str, ...]:
+        """What ends a reply, from the text between a reply and the next prompt."""
+        for part in partition(self._lexicon, marks, glue):
+            if isinstance(part, int):
+                return (self._lexicon.text_of(part),)
+            before = glue[part[0] : part[1]]
+            if before.strip():
+                indent = before[: len(before) - len(before.lstrip())]
+                return (indent + before.lstrip().splitlines()[0].rstrip(),)
+        return ()
+
+    # --- the end -------------------------------------------------------------------------------
+
+    def _finish(
+        self,
+        style: _Style,
+        shield: Shield,
+        rendered: str,
+        masked: Sequence[ChatMessage],
+        continue_last: bool,
+        notes: tuple[str, ...],
+    ) -> PromptPlan:
+        vocab = self._vocab
+        bos = self._lexicon.text_of(vocab.bos_id)
+        adds_bos = vocab.add_bos and vocab.bos_id >= 0 and vocab.kind != "rwkv"
+        if bos and rendered.startswith(bos) and (adds_bos or style.drop_bos):
+            rendered = rendered[len(bos) :]
+        own = _own_tokens(vocab, shield, rendered, masked)
+        tokens = tokens_of(self._lexicon, shield, rendered, own)
+        if adds_bos and not style.drop_bos and tokens[:1] != [vocab.bos_id]:
+            tokens.insert(0, vocab.bos_id)
+        if not tokens:
+            raise _empty()
+        is_open = style.reasoning is not None and (
+            opens_reasoning(rendered, style.reasoning) if not continue_last else not masked[-1].text
+        )
+        return PromptPlan(
+            text=shield.unmask(rendered),
+            tokens=tuple(tokens),
+            stops=style.stops,
+            reasoning=style.reasoning,
+            reasoning_open=is_open,
+            trim_start=style.family != "plain" and not continue_last,
+            family=style.family,
+            template_hash=style.hash,
+            notes=notes,
+        )
+
+
+class _Rendering:
+    """One conversation through one style."""
+
+    def __init__(
+        self,
+        renderer: Renderer,
+        style: _Style,
+        lexicon: Lexicon,
+        shield: Shield,
+        now: float | None,
+    ) -> None:
+        self._renderer = renderer
+        self._style = style
+        self._lexicon = lexicon
+        self._shield = shield
+        self._now = now
+        self.notes: tuple[str, ...] = ()
+
+    def opened(self, messages: Sequence[ChatMessage]) -> str:
+        """The text up to where a new reply begins."""
+        return self._text(messages, open_reply=True)
+
+    def continued(self, messages: Sequence[ChatMessage]) -> str:
+        """The text up to the end of the last message's own words."""
+        end = self._shield.sentinel
+        last = messages[-1]
+        if last.text:
+            marked = replace(last, text=last.text + end, tokens=())
+        else:
+            marked = replace(last, reasoning=last.reasoning + end)
+        text = self._text([*messages[:-1], marked], open_reply=False)
+        at = text.rfind(end)
+        if at >= 0:
+            return text[:at]
+        # This template does not print it (reasoning, mostly): begin a reply and say it ourselves.
+        text = self._text(messages[:-1], open_reply=True) if messages[:-1] else ""
+        marks = self._style.reasoning
+        if marks is None or not last.reasoning:
+            return text + last.text
+        if not opens_reasoning(text, marks):
+            text += marks.open + ("" if marks.open.endswith("\n") else "\n")
+        text += last.reasoning
+        return text + f"\n{marks.close}\n\n{last.text}" if last.text else text
+
+    def _text(self, messages: Sequence[ChatMessage], *, open_reply: bool) -> str:
+        layout = self._style.layout
+        if layout is not None:
+            return lay_out(layout, messages, open_reply=open_reply)
+        spare: str | None = None
+        failure: RenderResult | None = None
+        for form, typed, notes in _forms(messages):
+            result = self._render(form, typed, open_reply)
+            if result.error:
+                failure = failure or result
+                continue
+            text = self._shield.settle(result.text)
+            if _shows(text, form):
+                self.notes = notes
+                return text
+            spare = spare if spare is not None else text
+        if spare is not None:
+            return spare
+        assert failure is not None
+        raise _refused(failure)
+
+    def _render(self, form: Sequence[ChatMessage], typed: bool, open_reply: bool) -> RenderResult:
+        vocab, lexicon = self._lexicon.vocab, self._lexicon
+        job: dict[str, Any] = {
+            "messages": [_as_template_sees(message, typed, self._style.source) for message in form],
+            "add_generation_prompt": open_reply,
+            "bos_token": lexicon.text_of(vocab.bos_id),
+            "eos_token": lexicon.text_of(vocab.eos_id),
+            "enable_thinking": True,
+            "tools": None,
+            "documents": None,
+        }
+        return self._renderer.render(self._style.source, [job], now=self._now)[0]
+
+
+def _forms(
+    messages: Sequence[ChatMessage],
+) -> Iterator[tuple[list[ChatMessage], bool, tuple[str, ...]]]:
+    """The forms in which a conversation is offered to a template, the truest first."""
+    system = "The template knows no system text; it stands before the first prompt."
+    turns = "The template wants turns in strict order; neighbours were joined."
+    seen: list[list[ChatMessage]] = []
+    for form, notes in (
+        (list(messages), ()),
+        (merge_system(messages), (system,)),
+        (alternate(messages), (turns,)),
+        (alternate(merge_system(messages)), (system, turns)),
+    ):
+        if form not in seen:
+            seen.append(form)
+            yield form, False, notes
+    for form in seen:
+        yield form, True, ()
+
+
+def _shows(text: str, messages: Sequence[ChatMessage]) -> bool:
+    """Whether every system and user text is in `text`."""
+    return all(
+        message.text.strip() in text for message in messages if message.role in ("system", "user")
+    )
+
+
+def _as_template_sees(message: ChatMessage, typed: bool, source: str) -> dict[str, Any]:
+    content: object = [{"type": "text", "text": message.text}] if typed else message.text
+    seen: dict[str, Any] = {"role": message.role, "content": content}
+    if message.reasoning and message.role == "assistant":
+        seen["reasoning_content"] = message.reasoning
+        if "thinking" in source and "reasoning_content" not in source:
+            seen["thinking"] = message.reasoning  # gpt-oss
+        if "reasoning" in source and "reasoning_content" not in source:
+            seen["reasoning"] = message.reasoning
+    return seen
+
+
+def _own_tokens(
+    vocab: Vocab, shield: Shield, rendered: str, masked: Sequence[ChatMessage]
+) -> list[OwnTokens]:
+    """Where replies stand unchanged in the text whose token ids are known."""
+    if not any(message.tokens for message in masked):
+        return []
+    out: list[OwnTokens] = []
+    cursor = 0
+    for message in masked:
+        body = message.text.strip()
+        at = rendered.find(body, cursor) if body else -1
+        if at < 0:
+            continue
+        end = cursor = at + len(body)
+        if not message.tokens or message.role != "assistant":
+            continue
+        said = b"".join(vocab.token_piece(token) for token in message.tokens)
+        try:
+            text = said.decode("utf-8")
+        except UnicodeDecodeError:
+            continue
+        lead = len(text) - len(text.lstrip())
+        tail = len(text) - len(text.rstrip())
+        start, end = at - lead, end + tail
+        if start >= 0 and shield.unmask(rendered[start:end]) == text:
+            out.append(OwnTokens(start, end, message.tokens))
+        elif text.strip() and shield.unmask(rendered[at:end]) == text.lstrip() and lead == 1:
+            # SPM writes the first word with a space that no text shows.
+            out.append(OwnTokens(at, end, message.tokens))
+    return out
+
+
+def _cleaned(message: ChatMessage) -> ChatMessage:
+    return replace(message, text=clean(message.text), reasoning=clean(message.reasoning))
+
+
+def _is_jinja(text: str) -> bool:
+    return "{{" in text or "{%" in text
+
+
+def _digest(messages: Sequence[ChatMessage]) -> str:
+    made = hashlib.sha256()
+    for message in messages:
+        for text in (message.role, message.text):
+            data = text.encode("utf-8", "surrogatepass")
+            made.update(len(data).to_bytes(8, "big") + data)
+    return made.hexdigest()
+
+
+def _shortest(
+    plan: PromptPlan,
+    start: int,
+    later: list[int],
+    plan_from: Any,
+    target: int,
+) -> tuple[PromptPlan, int]:
+    """The plan with the fewest turns left out that takes at most `target` tokens."""
+    low, high = 0, len(later)
+    best = (plan, start)
+    while low < high:
+        middle = (low + high) // 2
+        tried = plan_from(later[middle])
+        if len(tried.tokens) <= target:
+            best, high = (tried, later[middle]), middle
+        else:
+            low = middle + 1
+            if middle == len(later) - 1:
+                best = (tried, later[middle])
+    return best
+
+
+def _empty() -> KnownError:
+    return KnownError("prompt-empty", "There is nothing to answer yet; write a message first.")
+
+
+def _refused(result: RenderResult) -> KnownError:
+    if result.error == "refused":
+        said = " ".join(result.message.split())[:200]
+        return KnownError(
+            "template-refused",
+            f"The chat template does not accept this conversation (it says: {said});"
+            " choose another template in this chat's settings.",
+            detail=result.message,
+        )
+    return KnownError(
+        "template-damaged",
+        "The chat template has a mistake and cannot be used;"
+        " choose another template in this chat's settings.",
+        detail=result.message,
+    )
+
+
+def _too_long(needed: int, budget: int) -> KnownError:
+    return KnownError(
+        "message-too-long",
+        f"This message is too long: with the system text it takes {needed:,} tokens, and"
+        f" {budget:,} fit; shorten it, or load the weights with a longer context.",
+    )
