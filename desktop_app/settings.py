@@ -124,6 +124,7 @@ class Settings:
         self.notice = ""
         """One sentence when the settings file could not be read and was set aside, else empty."""
         self._values: dict[str, object] = dict(values or {})
+        self._overrides: dict[str, object] = {}
         self._watchers: list[Callable[[str], None]] = []
 
     @classmethod
@@ -154,9 +155,17 @@ class Settings:
 
     def raw(self, key: str, default: object = None) -> object:
         """The unchecked value of a key, also of one that this version does not declare."""
+        if key in self._overrides:
+            return self._overrides[key]
         return self._values.get(key, default)
 
+    def override(self, key: str, value: object) -> None:
+        """A value for this run only: it is never written, and a later change by `put` ends it."""
+        self._overrides[key] = value
+
     def put(self, key: str, value: object) -> None:
+        """Set a key and tell the watchers; assigning an attribute ends here."""
+        self._overrides.pop(key, None)
         if key in self._values and self._values[key] == value:
             return
         self._values[key] = value
@@ -164,9 +173,11 @@ class Settings:
             watcher(key)
 
     def add_watcher(self, watcher: Callable[[str], None]) -> None:
+        """Call `watcher(key)` after each change."""
         self._watchers.append(watcher)
 
     def remove_watcher(self, watcher: Callable[[str], None]) -> None:
+        """Stop calling it."""
         self._watchers.remove(watcher)
 
     def save(self) -> None:

@@ -1,0 +1,349 @@
+"""What an interface talks to: the open chats, the engine, and the replies that are being written.
+
+No Qt, main thread only.  The threads of the engine and the storage never touch a conversation: what
+they report is hopped over by `post`, which the window gives as a queued call and the command line
+as its own loop.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from desktop_app import log
+from desktop_app.conversation.document import Conversation
+from desktop_app.conversation.edits import Step
+from desktop_app.errors import KnownError
+from desktop_app.inference.engine import Engine
+from desktop_app.inference.protocol import LoadedWeights, Rendered
+from desktop_app.inference.sampling import PRESETS, Sampling
+from desktop_app.paths import Profile
+from desktop_app.session.listening import (
+    Later,
+    Listeners,
+    Post,
+    SessionListener,
+    flattened,
+    on_main,
+)
+from desktop_app.session.loading import Loading
+from desktop_app.session.writing import Writing
+from desktop_app.settings import Settings
+
+if TYPE_CHECKING:
+    from desktop_app.storage import Library
+
+__all__ = ["Later", "Post", "Session", "SessionListener", "title_of"]
+
+TITLE_CHARACTERS: Final = 60
+_log = log.logger("session")
+
+
+class Session:
+    """The open chats of one library and the one engine.
+
+    Every method is called on the main thread and returns at once; the futures it returns are
+    resolved on the main thread.  Methods raise KnownError for what the user can mend.
+    """
+
+    def __init__(
+        self,
+        library: Library,
+        engine: Engine,
+        settings: Settings,
+        post: Post,
+        *,
+        profile: Profile,
+        later: Later | None = None,
+    ) -> None:
+        """`later` is the interface's own timer; without it a timer thread posts."""
+        self.library = library
+        self.engine = engine
+        self.settings = settings
+        self.profile = profile
+        self._post = post
+        self._listeners = Listeners()
+        self._chats: dict[int, Conversation] = {}
+        self._opening: dict[int, Future[Conversation]] = {}
+        self._loading = Loading(engine, settings, post, self._listeners)
+        self._writing = Writing(
+            engine, self._loading, post, later or self._later_by_thread, self._listeners
+        )
+        self._loading.on_ready = self._writing.pump
+        self._loading.on_failed = self._writing.fail_waiting
+        self._closed = False
+
+    # ---- listeners ---------------------------------------------------------------------------
+
+    def add_listener(self, listener: object) -> None:
+        """Tell `listener` (see `SessionListener`) from now on."""
+        self._listeners.add(listener)
+
+    def remove_listener(self, listener: object) -> None:
+        """Stop telling it."""
+        self._listeners.remove(listener)
+
+    # ---- chats -------------------------------------------------------------------------------
+
+    def open_chat(self, chat_id: int) -> Future[Conversation]:
+        """The chat; the same object for everybody who opens it.  A reply that is being written
+        there goes on being written, whoever looks."""
+        known = self._chats.get(chat_id)
+        if known is not None:
+            future: Future[Conversation] = Future()
+            future.set_result(known)
+            return future
+        opening = self._opening.get(chat_id)
+        if opening is None:
+            opening = on_main(self._post, self.library.load(chat_id), self._adopt)
+            self._opening[chat_id] = opening
+            opening.add_done_callback(lambda _: self._opening.pop(chat_id, None))
+        return opening
+
+    def new_chat(self, title: str = "", **fields: Any) -> Future[Conversation]:
+        """A new, empty chat."""
+        return on_main(self._post, self.library.new_chat(title, **fields), self._adopt)
+
+    def conversation(self, chat_id: int) -> Conversation | None:
+        """An open chat, None when it is not open."""
+        return self._chats.get(chat_id)
+
+    def close_chat(self, chat_id: int) -> None:
+        """Forget an open chat, unless a reply is being written in it."""
+        if not self.writing(chat_id):
+            self._chats.pop(chat_id, None)
+
+    def _adopt(self, conversation: Conversation) -> Conversation:
+        known = self._chats.setdefault(conversation.chat.id, conversation)
+        if known is conversation:
+            conversation.on_stop_streams = lambda ids: self._writing.end_now(conversation, ids)
+            conversation.on_take_back = lambda error: self._taken_back(conversation, error)
+            conversation.on_store_error = lambda error: self._listeners.tell(
+                "storage_failed", error
+            )
+        return known
+
+    def _taken_back(self, conversation: Conversation, error: KnownError) -> None:
+        _log.warning("step taken back: %s", error.code)
+        self._writing.taken_back(conversation)
+        self._listeners.tell("storage_failed", error)
+
+    # ---- writing replies -----------------------------------------------------------------------
+    # `sampling` and `template` override the chat's own for that one reply.
+
+    def send(
+        self,
+        conversation: Conversation,
+        text: str,
+        *,
+        sampling: Sampling | None = None,
+        template: str | None = None,
+    ) -> tuple[int, int]:
+        """A prompt below the head and its reply; returns both ids.  Names a chat without title."""
+        options = self._options(conversation, sampling)
+        ids = conversation.send(text, author=self._loading.author)
+        if not conversation.chat.title:
+            conversation.set_title(title_of(text), undoable=False)
+        self._writing.enqueue(conversation, ids[1:], sampling=options, template=template)
+        return ids
+
+    def ask_again(
+        self,
+        conversation: Conversation,
+        node_id: int,
+        drafts: int = 1,
+        *,
+        sampling: Sampling | None = None,
+        template: str | None = None,
+    ) -> tuple[int, ...]:
+        """New replies: below a prompt, or beside a reply.  Returns their ids."""
+        options = self._options(conversation, sampling)
+        ids = conversation.ask_again(node_id, author=self._loading.author, drafts=drafts)
+        self._writing.enqueue(conversation, ids, sampling=options, template=template)
+        return ids
+
+    def save_and_ask_again(
+        self,
+        conversation: Conversation,
+        node_id: int,
+        text: str,
+        *,
+        sampling: Sampling | None = None,
+        template: str | None = None,
+    ) -> tuple[int, int]:
+        """Another version of a prompt with a reply below it; returns both ids."""
+        options = self._options(conversation, sampling)
+        ids = conversation.save_and_ask_again(node_id, text, author=self._loading.author)
+        self._writing.enqueue(conversation, ids[1:], sampling=options, template=template)
+        return ids
+
+    def continue_reply(
+        self,
+        conversation: Conversation,
+        node_id: int,
+        *,
+        sampling: Sampling | None = None,
+        template: str | None = None,
+    ) -> None:
+        """Let a reply go on from its end.  This is Retry too: a failed or interrupted reply goes on
+        where it broke off, and one without any text is written anew into the same row."""
+        if node_id in conversation.streaming_ids:
+            return
+        options = self._options(conversation, sampling)
+        conversation.continue_reply(node_id)
+        self._writing.enqueue(
+            conversation, (node_id,), sampling=options, template=template, continues=True
+        )
+
+    def _options(self, conversation: Conversation, sampling: Sampling | None) -> Sampling:
+        """Before anything is changed: is there somebody to write, and with what options?"""
+        options = sampling if sampling is not None else self.sampling(conversation)
+        self._loading.need()
+        return options.checked()
+
+    def stop(self, message_id: int) -> None:
+        """Stop a reply; its text is kept.  Nothing happens when it has ended already."""
+        self._writing.stop(message_id)
+
+    def stop_chat(self, chat_id: int) -> None:
+        """Stop every reply of a chat."""
+        for message_id in self.writing(chat_id):
+            self.stop(message_id)
+
+    def stop_all(self) -> None:
+        """Stop every reply."""
+        for message_id in self.writing():
+            self.stop(message_id)
+
+    def writing(self, chat_id: int | None = None) -> tuple[int, ...]:
+        """The replies being written or waiting (of one chat), the oldest request first."""
+        return self._writing.ids(chat_id)
+
+    # ---- changes that may touch a reply while it is written --------------------------------------
+    # The conversation itself has it stopped first, through `on_stop_streams`, and keeps its text.
+
+    def remove(self, conversation: Conversation, node_id: int, *, keep_below: bool = False) -> None:
+        """Take a message out; a reply that is being written there is stopped first."""
+        conversation.remove(node_id, keep_below=keep_below)
+
+    def undo(self, conversation: Conversation) -> Step | None:
+        """Undo the newest step; replies that it touches are stopped first, their text is kept."""
+        return conversation.undo()
+
+    def redo(self, conversation: Conversation) -> Step | None:
+        """Redo what was undone last."""
+        return conversation.redo()
+
+    # ---- weights -----------------------------------------------------------------------------
+
+    def load_weights(self, path: Path | str) -> Future[LoadedWeights]:
+        """Check a file, load it, and remember it as the last used one.
+
+        Replies being written are stopped, those that wait go on waiting.  The future fails with
+        KnownError (also told as `engine_failed`), or is cancelled when another load or
+        `cancel_loading` comes in between.
+        """
+        self._writing.stop_running()
+        return self._loading.start(path)
+
+    def cancel_loading(self) -> None:
+        """Give up loading, if anything is being loaded; replies that wait for it are stopped."""
+        if self._loading.is_loading:
+            self._loading.cancel()
+            self._writing.end_all()
+
+    @property
+    def is_loading(self) -> bool:
+        """Whether weights are being loaded now."""
+        return self._loading.is_loading
+
+    def unload(self) -> None:
+        """Stop every reply and free the memory of the weights."""
+        self._loading.cancel()
+        self._writing.end_all()
+        self.engine.unload()
+        self._listeners.tell("unloaded")
+
+    def default_weights(self) -> Path | None:
+        """The file used last if it still is there, else the one that came with Grove, or None."""
+        return self._loading.default()
+
+    # ---- facts -------------------------------------------------------------------------------
+
+    def prompt_preview(
+        self, conversation: Conversation, head: int | None = None, *, template: str | None = None
+    ) -> Future[Rendered]:
+        """The prompt as the weights will read it when the path to `head` is answered."""
+        path = conversation.path(head)
+
+        def render(_: object) -> Future[Rendered]:
+            messages = self._writing.messages(conversation, path)
+            return self.engine.render(messages, template or self._loading.template).done
+
+        return flattened(self._post, on_main(self._post, conversation.need(path), render))
+
+    def context_use(self, conversation: Conversation) -> tuple[int, int]:
+        """(tokens of the active path, tokens of the context): counted where a reply of this run
+        ends the path, else estimated from the text; (0, 0) without weights."""
+        loaded = self.engine.loaded
+        if loaded is None:
+            return 0, 0
+        return self._writing.tokens_used(conversation), loaded.context_length
+
+    def speed(self, message_id: int) -> float:
+        """Tokens a second of a reply of this run, also while it is written; 0.0 = not known."""
+        return self._writing.speed(message_id)
+
+    def sampling(self, conversation: Conversation | None = None) -> Sampling:
+        """The sampler options in force: the chat's preset, else the one of the settings."""
+        own = conversation.chat.preset if conversation is not None else ""
+        return self.preset(own or self.settings.preset)
+
+    def preset(self, name: str) -> Sampling:
+        """A preset by name, the user's own before those that come with Grove.
+
+        KnownError("preset-unknown") names those there are.
+        """
+        own = self.settings.presets.get(name)
+        if isinstance(own, dict):
+            try:
+                return Sampling(**{**own, "stops": tuple(own.get("stops", ()))}).checked()
+            except (TypeError, KnownError):
+                raise KnownError(
+                    "preset-damaged", f"The preset {name} cannot be used. Set its options again."
+                ) from None
+        if name in PRESETS:
+            return PRESETS[name]
+        known = ", ".join(sorted({*PRESETS, *self.settings.presets}))
+        raise KnownError("preset-unknown", f"There is no preset {name}. There are: {known}.")
+
+    def close(self) -> None:
+        """Stop every reply (its text is kept) and end the engine's process.
+
+        The library stays open and has the last writes: whoever opened it closes it.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        self._writing.close()
+        self._loading.close()
+        self.engine.close()
+
+    def _later_by_thread(self, delay_s: float, call: Callable[[], None]) -> None:
+        timer = threading.Timer(delay_s, lambda: self._post(call))
+        timer.daemon = True
+        timer.start()
+
+
+def title_of(text: str) -> str:
+    """A chat's title from its first message: the first line that says something, shortened."""
+    line = next((line.strip() for line in text.splitlines() if line.strip()), "")
+    line = " ".join(line.split())
+    if len(line) <= TITLE_CHARACTERS:
+        return line
+    cut = line[: TITLE_CHARACTERS - 1]
+    space = cut.rfind(" ")
+    return (cut[:space] if space > TITLE_CHARACTERS // 2 else cut).rstrip() + "…"
