@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import tempfile
+import threading
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from desktop_app.errors import KnownError
 
@@ -18,6 +20,7 @@ def load_json(path: Path, default: Any) -> Any:
     A file that is not JSON is set aside as ``NAME.damaged`` so that nothing is lost by the next
     write, and `default` is returned.
     """
+    _clear_leftovers(path)
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -34,6 +37,15 @@ def load_json(path: Path, default: Any) -> Any:
         ) from error
 
 
+def _clear_leftovers(path: Path) -> None:
+    """Remove what a process that was killed in the middle of a write left."""
+    for leftover in path.parent.glob(f".{path.name}.*-*.new"):
+        owner = leftover.name.removeprefix(f".{path.name}.").partition("-")[0]
+        if owner.isdecimal() and not psutil.pid_exists(int(owner)):
+            with contextlib.suppress(OSError):
+                leftover.unlink()
+
+
 def save_json(path: Path, data: Any) -> None:
     """Write `data` so that a crash leaves either the old or the new file, never a part."""
     text = json.dumps(data, ensure_ascii=False, indent=1, sort_keys=True)
@@ -42,18 +54,18 @@ def save_json(path: Path, data: Any) -> None:
 
 def write_atomically(path: Path, data: bytes) -> None:
     """Write, flush to disk and rename.  Raises KnownError ``disk-full`` or ``disk-error``."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
         try:
-            with os.fdopen(handle, "wb") as file:
+            with temporary.open("wb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            Path(temporary).replace(path)
+            temporary.replace(path)
         except BaseException:
             with contextlib.suppress(OSError):
-                Path(temporary).unlink()
+                temporary.unlink()
             raise
         sync_folder(path.parent)
     except OSError as error:
