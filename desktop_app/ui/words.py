@@ -2,7 +2,7 @@
 
 ``resources/i18n/en.toml`` holds every key; another language may lack some, which then stand in
 English.  An entry is a text with ``{name}`` places, or a table with `one` and `other` that is
-chosen by the value `count`.
+chosen by the value `count` (or `n`).
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ def tr(key: str, **values: object) -> str:
     if entry is None:
         entry = _entries("en")[key]
     if isinstance(entry, dict):
-        entry = entry["one"] if values.get("count") == 1 and "one" in entry else entry["other"]
+        amount = values.get("count", values.get("n"))
+        entry = entry["one"] if amount == 1 and "one" in entry else entry["other"]
     shown = {name: _shown(value) for name, value in values.items()}
     return str(entry).format(**shown) if shown else str(entry)
 
