@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import codecs
 import hashlib
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -62,6 +63,10 @@ __all__ = [
     "Vocab",
 ]
 
+# StepFun's template leaves white space at the edges of texts in, and the weights then reason in
+# circles (llama.cpp trims for the templates with this sentence too, its issue 24181).
+_TRIMS: Final = "You have access to the following functions in JSONSchema format"
+_BRACKETED: Final = re.compile(r"\s*(<[^<>\s]{1,60}>|\[[^\[\]\s]{1,40}\])")
 _KEEP_SHARE: Final = 0.6
 """How full the context is made when turns must be left out (of the budget)."""
 
@@ -293,8 +298,12 @@ class PromptBuilder:
             text[more + len(names[3]) :],
         )
         textual = dict.fromkeys(mark for part in glue for mark in self._textual(bare, part))
-        stops = self._stops(bare, glue[1])
-        return replace(style, marks=Marks.of(self._lexicon, source, textual), stops=stops)
+        marks = Marks.of(self._lexicon, source, textual)
+        assert style.reasoning is not None
+        # A mark that only ends the reasoning (gpt-oss's <|end|>) does not end the reply.
+        inner = (style.reasoning.close, *style.reasoning.dropped)
+        stops = tuple(stop for stop in self._stops(bare, glue[1]) if stop not in inner)
+        return replace(style, marks=marks, stops=stops)
 
     def _textual(self, marks: Marks, glue: str) -> Iterator[str]:
         """Lines between turns that are marks although they are no tokens (``### Response:``)."""
@@ -312,6 +321,9 @@ class PromptBuilder:
             if isinstance(part, int):
                 return (self._lexicon.text_of(part),)
             before = glue[part[0] : part[1]]
+            bracketed = _BRACKETED.match(before)
+            if bracketed:
+                return (bracketed[1],)
             if before.strip():
                 indent = before[: len(before) - len(before.lstrip())]
                 return (indent + before.lstrip().splitlines()[0].rstrip(),)
@@ -387,17 +399,22 @@ class _Rendering:
             marked = replace(last, reasoning=last.reasoning + end)
         text = self._text([*messages[:-1], marked], open_reply=False)
         at = text.rfind(end)
-        if at >= 0:
-            return text[:at]
-        # This template does not print it (reasoning, mostly): begin a reply and say it ourselves.
-        text = self._text(messages[:-1], open_reply=True) if messages[:-1] else ""
         marks = self._style.reasoning
-        if marks is None or not last.reasoning:
+        before = text[: max(at, 0)].removesuffix(last.text)
+        if at >= 0 and not (last.text and marks is not None and opens_reasoning(before, marks)):
+            return text[:at]
+        # This template prints no reasoning, or an opening that it never closes: begin a reply and
+        # say it ourselves.
+        text = self._text(messages[:-1], open_reply=True) if messages[:-1] else ""
+        is_open = marks is not None and opens_reasoning(text, marks)
+        if marks is None or not (last.reasoning or is_open):
             return text + last.text
-        if not opens_reasoning(text, marks):
-            text += marks.open + ("" if marks.open.endswith("\n") else "\n")
+        if not is_open:
+            text += marks.open + marks.padding
         text += last.reasoning
-        return text + f"\n{marks.close}\n\n{last.text}" if last.text else text
+        if not last.text:
+            return text
+        return text + marks.padding + marks.close + marks.bridge + last.text
 
     def _text(self, messages: Sequence[ChatMessage], *, open_reply: bool) -> str:
         layout = self._style.layout
@@ -422,16 +439,22 @@ class _Rendering:
 
     def _render(self, form: Sequence[ChatMessage], typed: bool, open_reply: bool) -> RenderResult:
         vocab, lexicon = self._lexicon.vocab, self._lexicon
+        source = self._style.source
         job: dict[str, Any] = {
-            "messages": [_as_template_sees(message, typed, self._style.source) for message in form],
+            "messages": [_as_template_sees(message, typed, source) for message in form],
             "add_generation_prompt": open_reply,
             "bos_token": lexicon.text_of(vocab.bos_id),
             "eos_token": lexicon.text_of(vocab.eos_id),
             "enable_thinking": True,
-            "tools": None,
-            "documents": None,
         }
-        return self._renderer.render(self._style.source, [job], now=self._now)[0]
+        # Transformers gives None for "no tools"; templates made for tools alone want them undefined.
+        result = self._renderer.render(
+            source, [{**job, "tools": None, "documents": None}], now=self._now
+        )[0]
+        if result.error == "damaged":
+            again = self._renderer.render(source, [{**job, "functions": ""}], now=self._now)[0]
+            result = result if again.error else again
+        return result
 
 
 def _forms(
@@ -462,14 +485,23 @@ def _shows(text: str, messages: Sequence[ChatMessage]) -> bool:
 
 
 def _as_template_sees(message: ChatMessage, typed: bool, source: str) -> dict[str, Any]:
-    content: object = [{"type": "text", "text": message.text}] if typed else message.text
-    seen: dict[str, Any] = {"role": message.role, "content": content}
-    if message.reasoning and message.role == "assistant":
-        seen["reasoning_content"] = message.reasoning
-        if "thinking" in source and "reasoning_content" not in source:
-            seen["thinking"] = message.reasoning  # gpt-oss
-        if "reasoning" in source and "reasoning_content" not in source:
-            seen["reasoning"] = message.reasoning
+    """A message in the fields that the template looks at.
+
+    Reasoning is "reasoning_content" to most, "thinking" to gpt-oss and LFM2.5, "reasoning" to Solar
+    and others, a typed part to Mistral's.
+    """
+    text, reasoning = message.text, message.reasoning if message.role == "assistant" else ""
+    if _TRIMS in source:
+        text = text.strip()
+    content: object = [{"type": "text", "text": text}] if typed else text
+    seen: dict[str, Any] = {"role": message.role}
+    if reasoning and "[THINK]" in source and "'thinking'" in source:
+        content = [{"type": "thinking", "thinking": reasoning}, {"type": "text", "text": text}]
+    elif reasoning:
+        seen["reasoning_content"] = reasoning
+        if "reasoning_content" not in source:
+            seen["thinking"] = seen["reasoning"] = reasoning
+    seen["content"] = content
     return seen
 
 

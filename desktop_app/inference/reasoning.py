@@ -18,16 +18,19 @@ class ReasoningMarkers:
     `open` and `close` surround it.  `anywhere`: these marks are control tokens that may come at any
     point of a reply; otherwise an opening counts only before the reply's first visible character,
     so that a reply *about* ``<think>`` is left alone.  `dropped` are further marks between the
-    parts, never shown.
+    parts, never shown.  `padding` stands inside both marks, `bridge` between the closing mark and
+    the reply's text, where a prompt has to spell reasoning itself.
     """
 
     open: str
     close: str
     anywhere: bool = False
     dropped: tuple[str, ...] = ()
+    padding: str = ""
+    bridge: str = ""
 
 
-THINK: Final = ReasoningMarkers("<think>", "</think>")
+THINK: Final = ReasoningMarkers("<think>", "</think>", padding="\n", bridge="\n\n")
 
 _HARMONY: Final = ReasoningMarkers(
     "<|channel|>analysis<|message|>",
@@ -40,6 +43,7 @@ _HARMONY: Final = ReasoningMarkers(
         "<|end|>",
         "<|return|>",
     ),
+    bridge="<|start|>assistant<|channel|>final<|message|>",
 )
 
 # The first whose marks all occur in a template's source wins: (marks to look for, markers).
@@ -49,6 +53,40 @@ _KNOWN: Final[tuple[tuple[tuple[str, ...], ReasoningMarkers], ...]] = (
         ("<|channel>thought", "<channel|>"),
         ReasoningMarkers("<|channel>thought\n", "<channel|>", anywhere=True),
     ),  # Gemma 4
+    (
+        ("<|open|>", "<|sep|>", "think"),
+        ReasoningMarkers(
+            "<|open|>think<|sep|>",
+            "<|close|>think<|sep|>",
+            anywhere=True,
+            dropped=("<|open|>response<|sep|>", "<|close|>response<|sep|>", "<|end_of_msg|>"),
+            bridge="<|open|>response<|sep|>",
+        ),
+    ),  # Kimi K3
+    (
+        ("<|think|>", "<|content|>"),
+        ReasoningMarkers(
+            "<|think|>",
+            "<|end|>",
+            anywhere=True,
+            dropped=("<|begin|>assistant", "<|content|>", "<|end|>"),
+            bridge="<|begin|>assistant<|content|>",
+        ),
+    ),  # Solar Open
+    (
+        (" to=self", "<|eom|>"),
+        ReasoningMarkers(
+            " to=self<|message|>",
+            "<|eom|>",
+            anywhere=True,
+            dropped=("<|start|>assistant", " to=user<|message|>", "<|eom|>"),
+            bridge="<|start|>assistant to=user<|message|>",
+        ),
+    ),  # Muse Glimmer
+    (
+        ("<think{}>", ":opensource"),
+        ReasoningMarkers("<think:opensource>", "</think:opensource>"),
+    ),  # Hunyuan 3
     (("[THINK]", "[/THINK]"), ReasoningMarkers("[THINK]", "[/THINK]")),  # Magistral, Ministral 3
     (("<seed:think>",), ReasoningMarkers("<seed:think>", "</seed:think>")),  # Seed-OSS
     (("<mm:think>",), ReasoningMarkers("<mm:think>", "</mm:think>")),  # MiniMax M3
@@ -63,6 +101,7 @@ _KNOWN: Final[tuple[tuple[tuple[str, ...], ReasoningMarkers], ...]] = (
                 "<|START_TEXT|>",
                 "<|END_TEXT|>",
             ),
+            bridge="<|START_RESPONSE|>",
         ),
     ),  # Command R7B and A, Cohere2 MoE
     (
@@ -74,6 +113,10 @@ _KNOWN: Final[tuple[tuple[tuple[str, ...], ReasoningMarkers], ...]] = (
         ReasoningMarkers("Here are my reasoning steps:", "[BEGIN FINAL RESPONSE]"),
     ),  # Apriel
     (("◁think▷", "◁/think▷"), ReasoningMarkers("◁think▷", "◁/think▷")),  # Kimi VL
+    (
+        ("<response>", "<think>"),
+        ReasoningMarkers("<think>", "</think>", dropped=("<response>", "</response>")),
+    ),  # Granite 3.3
     (("</think>",), THINK),  # DeepSeek, Qwen, GLM, SmolLM3 and most others
 )
 
