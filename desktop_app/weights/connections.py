@@ -166,11 +166,16 @@ class Connections:
             entry.is_open = False
             self._finish(entry)
 
-    def client(self, **options: Any) -> httpx2.Client:
-        """A client whose requests go through here.  Close it after use; the sockets are shared."""
+    def client(
+        self, *, failure: Callable[[Exception], KnownError] | None = None, **options: Any
+    ) -> httpx2.Client:
+        """A client whose requests go through here.  Close it after use; the sockets are shared.
+
+        `failure` turns a connection that fails into a KnownError, for callers without retries.
+        """
         options.setdefault("timeout", httpx2.Timeout(self.stall_timeout_s))
         return httpx2.Client(
-            transport=_Shared(self),
+            transport=_Shared(self, failure),
             trust_env=False,  # proxies and certificates of the environment are handled here
             headers={"User-Agent": f"grove/{VERSION}", **options.pop("headers", {})},
             **options,
@@ -257,11 +262,19 @@ class Connections:
 class _Shared(httpx2.BaseTransport):
     """A client's door to the shared transport; closing the client leaves that open."""
 
-    def __init__(self, connections: Connections) -> None:
+    def __init__(
+        self, connections: Connections, failure: Callable[[Exception], KnownError] | None
+    ) -> None:
         self._connections = connections
+        self._failure = failure
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
-        return self._connections.handle(request)
+        try:
+            return self._connections.handle(request)
+        except httpx2.TransportError as error:
+            if self._failure is None:
+                raise
+            raise self._failure(error) from error
 
 
 class _Transport(httpx2.BaseTransport):

@@ -83,6 +83,16 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def remove_empty_folders(folder: Path, top: Path) -> None:
+    """Remove `folder` and those above it, below `top`, as long as they are empty."""
+    while folder != top and folder.is_relative_to(top):
+        try:
+            folder.rmdir()
+        except OSError:
+            return  # not empty, or gone already
+        folder = folder.parent
+
+
 def disk_error(error: OSError, path: Path) -> KnownError:
     """What a failed write means to the user."""
     import errno

@@ -23,7 +23,7 @@ from desktop_app.errors import KnownError
 
 from .gguf import Header, first_part, part_paths, read_header
 from .places import Found, System, foreign_files, gguf_files
-from .profile_file import disk_error, load_json, save_json
+from .profile_file import disk_error, load_json, remove_empty_folders, save_json
 
 _EDGE_BYTES: Final = 64 << 10
 
@@ -184,6 +184,7 @@ class Shelf:
         try:
             for path in part_paths(entry.path):
                 path.unlink(missing_ok=True)
+            remove_empty_folders(entry.path.parent, self.own_folder)
         except OSError as error:
             raise disk_error(error, entry.path) from error
         with self._lock:

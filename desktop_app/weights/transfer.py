@@ -186,8 +186,8 @@ class Transfer:
                     if attempt == 3:
                         raise KnownError(
                             "weights-hash",
-                            "The file arrived three times with wrong contents, so it was not kept. Try "
-                            "again later or over another network.",
+                            "The file arrived three times with wrong contents, so it was not kept. "
+                            "Try again later or over another network.",
                         )
                 return self._finish()
         except OSError as error:
@@ -524,7 +524,7 @@ def access_error(status: int, error_code: str, url: str) -> KnownError:
     if status in (404, 410):
         return KnownError(
             "hub-missing",
-            "This file is not on the hub any more. Search again and choose another.",
+            "This is not on the hub, or not any more. Check its name, or search again.",
             detail=f"{status} {error_code}",
         )
     return KnownError(
