@@ -1,7 +1,7 @@
 """Messages to token ids: right to the token, and impossible to forge.
 
 The door is `PromptBuilder`: one per loaded weights, made of the file's vocabulary (`Vocab`) and the
-owner of the template process (`Renderer`).  `build` makes a `PromptPlan`; `fit` makes one that
+owner of the template process (`renderer.Renderer`).  `build` makes a `PromptPlan`; `fit` makes one that
 leaves room in the context.
 
 The way of a prompt: the bodies (what people and replies say) get stand-ins for every character that
@@ -40,7 +40,7 @@ from desktop_app.inference.families import (
 )
 from desktop_app.inference.protocol import ChatMessage
 from desktop_app.inference.reasoning import THINK, ReasoningMarkers, markers_of, opens_reasoning
-from desktop_app.inference.renderer import Renderer, RenderResult
+from desktop_app.inference.renderer import RenderResult, Renders
 from desktop_app.inference.shield import (
     Lexicon,
     Marks,
@@ -58,7 +58,6 @@ __all__ = [
     "Fitted",
     "PromptBuilder",
     "PromptPlan",
-    "Renderer",
     "TokenAttr",
     "Vocab",
 ]
@@ -143,7 +142,7 @@ class _Style:
 class PromptBuilder:
     """Makes prompts for one vocabulary.  Not for use by several threads at once."""
 
-    def __init__(self, vocab: Vocab, renderer: Renderer) -> None:
+    def __init__(self, vocab: Vocab, renderer: Renders) -> None:
         self._vocab = vocab
         self._renderer = renderer
         self._lexicon = Lexicon(vocab)
@@ -372,7 +371,7 @@ class _Rendering:
 
     def __init__(
         self,
-        renderer: Renderer,
+        renderer: Renders,
         style: _Style,
         lexicon: Lexicon,
         shield: Shield,
@@ -447,7 +446,7 @@ class _Rendering:
             "eos_token": lexicon.text_of(vocab.eos_id),
             "enable_thinking": True,
         }
-        # Transformers gives None for "no tools"; templates made for tools alone want them undefined.
+        # Transformers gives None for "no tools"; templates made for tools only want them undefined.
         result = self._renderer.render(
             source, [{**job, "tools": None, "documents": None}], now=self._now
         )[0]

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from desktop_app.errors import KnownError
 from desktop_app.inference.render_process import read_frame, write_frame
@@ -36,6 +36,15 @@ class RenderResult:
     text: str = ""
     error: str = ""
     message: str = ""
+
+
+class Renders(Protocol):
+    """What prompts need of a renderer."""
+
+    def render(
+        self, source: str, jobs: Sequence[Mapping[str, Any]], *, now: float | None = None
+    ) -> list[RenderResult]:
+        """See `Renderer.render`."""
 
 
 class Renderer:

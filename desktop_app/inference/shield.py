@@ -29,7 +29,6 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntFlag
-from functools import cached_property
 from typing import Final, Protocol
 
 
@@ -104,7 +103,7 @@ _C_SPACE: Final = " \t\n\v\f\r"
 # White space must stay white space for templates that trim: other characters that str.strip takes.
 _SPACE_STAND_INS: Final = "\x1d\x1f\x1c\x1e\x85\u2028\u2029\u205f\u2009\u200a\u2008\u2006\u1680"
 _MARKED: Final = TokenAttr.CONTROL | TokenAttr.UNKNOWN
-_GUARDS: Final = ("\n", ".", "|", "0", "a", "\u2603")
+_GUARDS: Final = (".", "|", "0", "a", "e")
 
 
 class Lexicon:
@@ -118,13 +117,10 @@ class Lexicon:
         self.vocab = vocab
         self.structural: dict[str, int] = {}
         self.optional: dict[str, int] = {}
-        self.chars: set[str] = set()
         self._strip: dict[int, int] = {}
-        has_bytes = False
         unknown: set[int] = set()
         for token in range(vocab.n_vocab):
             attr = vocab.token_attributes(token)
-            has_bytes = has_bytes or bool(attr & TokenAttr.BYTE)
             if not attr & (_MARKED | TokenAttr.USER_DEFINED):
                 continue
             text = vocab.token_text(token)
@@ -138,9 +134,8 @@ class Lexicon:
                 unknown.add(token)
             if attr & (TokenAttr.LSTRIP | TokenAttr.RSTRIP):
                 self._strip[token] = attr & (TokenAttr.LSTRIP | TokenAttr.RSTRIP)
-        # Text outside an SPM vocabulary's reach honestly becomes <unk>, so <unk> is not forbidden.
+        # Characters that a vocabulary lacks become <unk> honestly, so <unk> is not forbidden.
         self.forbidden = frozenset(self.structural.values()) - unknown
-        self.has_bytes = has_bytes
 
     def has(self, *texts: str) -> bool:
         """Whether each of `texts` is a special token of this vocabulary."""
@@ -153,18 +148,6 @@ class Lexicon:
     def strips(self, token: int) -> int:
         """LSTRIP and RSTRIP of a token."""
         return self._strip.get(token, 0)
-
-    @cached_property
-    def spellable(self) -> frozenset[str] | None:
-        """The characters that an SPM vocabulary without byte tokens has; None: all there are.
-
-        llama.cpp aborts the whole process on any other character of such a vocabulary.
-        """
-        vocab = self.vocab
-        if vocab.kind != "spm" or self.has_bytes:
-            return None
-        texts = (vocab.token_text(token) for token in range(vocab.n_vocab))
-        return frozenset(text for text in texts if len(text) == 1) | {" "}
 
 
 def _is_plain(text: str) -> bool:
@@ -273,7 +256,7 @@ def tokens_of(
     that cutting there changes nothing else.
     """
     forged = shield.forged(rendered)
-    if not forged and not own and lexicon.spellable is None:
+    if not forged and not own:
         text = shield.unmask(rendered)
         return lexicon.vocab.tokenize(text, add_special=False, parse_special=True)
     out: list[int] = []
@@ -333,7 +316,7 @@ def _plain_tokens(
     lexicon: Lexicon, shield: Shield, rendered: str, forged: list[tuple[int, int, str]]
 ) -> list[int]:
     """Tokens of text between special tokens, with what bodies forged in it spelled out."""
-    text = _spelled(lexicon, shield.unmask(rendered))
+    text = shield.unmask(rendered)
     tokens = lexicon.vocab.tokenize(text, add_special=False, parse_special=False)
     textual = [span for span in forged if span[2] in shield.marks.textual]
     forbidden = lexicon.forbidden | {
@@ -387,12 +370,3 @@ _SURROGATES: Final = re.compile("[\ud800-\udfff]")
 def clean(text: str) -> str:
     """`text` as UTF-8 can hold it: half an emoji out of a careless import becomes U+FFFD."""
     return text if text.isascii() else _SURROGATES.sub("\ufffd", text)
-
-
-def _spelled(lexicon: Lexicon, text: str) -> str:
-    """`text` without the characters that llama.cpp would abort on (see `Lexicon.spellable`)."""
-    known = lexicon.spellable
-    if known is None:
-        return text
-    other = "?" if "?" in known else " "
-    return "".join(char if char in known else other for char in text)

@@ -34,8 +34,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from desktop_app.errors import KnownError
-from desktop_app.inference.prompt import PromptBuilder, Renderer
+from desktop_app.inference.prompt import PromptBuilder
 from desktop_app.inference.protocol import ChatMessage
+from desktop_app.inference.renderer import Renderer
 from tests.system.server_weights import write_weights
 from tests.unit.inference.hostile import forged_tokens, hostile_messages
 from tests.unit.inference.vocabularies import LlamaVocab
