@@ -5,12 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from PySide6.QtCore import QEvent, QSize, Qt, QTimer, Signal
+from PySide6.QtCore import QEvent, QMimeData, QSize, Qt, QTimer, Signal
 from PySide6.QtGui import (
     QFocusEvent,
     QGuiApplication,
     QInputMethodEvent,
     QKeyEvent,
+    QKeySequence,
     QResizeEvent,
     QTextOption,
 )
@@ -34,6 +35,7 @@ class MessageEdit(QPlainTextEdit):
     submitted = Signal()
     grown = Signal()
     focused = Signal(bool)
+    up_in_empty = Signal()
 
     def __init__(
         self, parent: QWidget | None = None, *, lines_min: int = 1, lines_max: int = 10
@@ -88,6 +90,10 @@ class MessageEdit(QPlainTextEdit):
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
         self._forget_taken_unless_waiting()
+        if event.key() == Qt.Key.Key_Up and not self._preedit and self.document().isEmpty():
+            self.up_in_empty.emit()
+            event.accept()
+            return
         enter = event.key() in (Qt.Key.Key_Return, Qt.Key.Key_Enter)
         if not enter:
             super().keyPressEvent(event)
@@ -118,9 +124,23 @@ class MessageEdit(QPlainTextEdit):
         self.viewport().update()
 
     def event(self, event: QEvent) -> bool:
+        if event.type() == QEvent.Type.ShortcutOverride and self._leaves_to_window(event):
+            event.ignore()
+            return False
         if event.type() in (QEvent.Type.FontChange, QEvent.Type.StyleChange):
             QTimer.singleShot(0, self, self._refit)
         return super().event(event)
+
+    def _leaves_to_window(self, event: QEvent) -> bool:
+        """With nothing to undo here, Ctrl+Z means the conversation."""
+        if not isinstance(event, QKeyEvent):
+            return False
+        undo = event.matches(QKeySequence.StandardKey.Undo)
+        redo = event.matches(QKeySequence.StandardKey.Redo)
+        document = self.document()
+        return (undo and not document.isUndoAvailable()) or (
+            redo and not document.isRedoAvailable()
+        )
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         super().resizeEvent(event)
@@ -133,6 +153,10 @@ class MessageEdit(QPlainTextEdit):
     def focusOutEvent(self, event: QFocusEvent) -> None:
         super().focusOutEvent(event)
         self.focused.emit(False)
+
+    def canInsertFromMimeData(self, source: QMimeData) -> bool:
+        # Files dropped on the field are for the window, which loads weights.
+        return source.hasText() and not source.hasUrls()
 
     def sizeHint(self) -> QSize:
         return QSize(200, self.height_for(self._lines_min))

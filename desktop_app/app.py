@@ -1,0 +1,168 @@
+"""The composition root: builds the parts, wires them, and takes them down in order.  No logic."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from PySide6.QtCore import QCoreApplication, QLocale, QSocketNotifier, QTimer
+from PySide6.QtWidgets import QApplication, QMessageBox
+
+from desktop_app import log
+from desktop_app.errors import KnownError
+from desktop_app.inference.engine import Engine
+from desktop_app.paths import Profile
+from desktop_app.session import Session
+from desktop_app.settings import Settings
+from desktop_app.storage import Library
+from desktop_app.ui import icons, theme, words
+from desktop_app.ui.bridge import Bridge
+from desktop_app.ui.controls import FocusRing
+from desktop_app.ui.single_instance import SingleInstance
+from desktop_app.ui.window import MainWindow
+
+
+def main(profile: Profile) -> int:
+    """Run the window on a profile; returns the exit status.
+
+    A second start for the same profile raises the first one's window and ends with 0.
+    """
+    _prepare_environment()
+    app = make_application()
+    instance = SingleInstance(profile.root)
+    if instance.raised_other():
+        return 0
+    try:
+        profile.create()
+        log.start(profile.logs)
+        return _run(app, profile, instance)
+    except KnownError as error:
+        _tell(error.sentence, error.detail)
+        return 1
+    except OSError as error:
+        _tell(words.tr("app.folder_failed", folder=str(profile.root)), str(error))
+        return 1
+    finally:
+        instance.close()
+
+
+def make_application() -> QApplication:
+    """The QApplication with Grove's names."""
+    app = QApplication.instance()
+    if isinstance(app, QApplication):
+        return app
+    QCoreApplication.setApplicationName("Grove")
+    made = QApplication(sys.argv[:1])
+    made.setApplicationDisplayName("Grove")
+    made.setDesktopFileName("grove")
+    return made
+
+
+def dress(app: QApplication, settings: Settings) -> FocusRing:
+    """Words, colours, fonts, icon and the focus ring, as the settings say."""
+    language = words.set_language(settings.language)
+    if language == "ko":
+        QLocale.setDefault(QLocale("ko_KR"))
+    theme.install(settings.theme, settings.text_scale, language)  # type: ignore[arg-type]  # settings check the choice
+    app.setWindowIcon(icons.app_icon())
+    QTimer.singleShot(0, theme.load_late_fonts)
+    return FocusRing(app)
+
+
+def _run(app: QApplication, profile: Profile, instance: SingleInstance) -> int:
+    settings = Settings.load(profile)
+    bridge = Bridge()
+    ring = dress(app, settings)
+    library = Library.open(profile, post=bridge.post)
+    engine = Engine(log_dir=profile.logs, cache_dir=profile.cache)
+    session = Session(library, engine, settings, bridge.post, profile=profile, later=_later)
+    window = MainWindow(session, bridge)
+    log.catch_bugs(lambda sentence, trace: bridge.post(lambda: window.tell_bug(sentence, trace)))
+    instance.raise_wanted.connect(window.raise_up)
+    app.commitDataRequest.connect(lambda _session: window.keep_state())
+    release_signals = _end_on_signals(app)
+    try:
+        window.show()
+        QTimer.singleShot(0, window.begin)
+        if settings.notice:
+            window.page.toast.tell(settings.notice)
+        app.lastWindowClosed.connect(app.quit)
+        status = app.exec()
+        window.keep_state()
+        return status
+    finally:
+        # The order matters: replies end and are written, then the writer ends, then the bridge.
+        release_signals()
+        session.close()
+        library.close()
+        bridge.close()
+        ring.deleteLater()
+        window.deleteLater()
+        app.processEvents()
+        log.catch_bugs()
+
+
+def _later(delay_s: float, call: Callable[[], None]) -> None:
+    QTimer.singleShot(int(delay_s * 1000), call)
+
+
+def _prepare_environment() -> None:
+    """Input methods and Wayland, before QApplication reads the environment."""
+    if not sys.platform.startswith("linux"):
+        return
+    # Qt's wheels have no fcitx plugin; fcitx speaks IBus's protocol as well.
+    if os.environ.get("QT_IM_MODULE", "").startswith("fcitx"):
+        os.environ["QT_IM_MODULE"] = "ibus"
+
+
+def _end_on_signals(app: QApplication) -> Callable[[], None]:
+    """SIGTERM, SIGINT and SIGHUP end the window as the user would; returns what undoes this.
+
+    Python runs a signal's handler only between two byte codes, and Qt's loop runs none: the
+    interpreter's wake-up socket brings the loop round.
+    """
+    if sys.platform == "win32":
+        return lambda: None
+    receiver, sender = socket.socketpair()
+    receiver.setblocking(False)
+    sender.setblocking(False)
+    old_wakeup = signal.set_wakeup_fd(sender.fileno())
+    notifier = QSocketNotifier(receiver.fileno(), QSocketNotifier.Type.Read)
+
+    def woken() -> None:
+        with contextlib.suppress(BlockingIOError):
+            receiver.recv(64)
+
+    notifier.activated.connect(woken)
+    names = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    old = {name: signal.signal(name, lambda _number, _frame: app.quit()) for name in names}
+
+    def release() -> None:
+        notifier.setEnabled(False)
+        signal.set_wakeup_fd(old_wakeup)
+        for name, handler in old.items():
+            signal.signal(name, handler)
+        receiver.close()
+        sender.close()
+
+    return release
+
+
+def _tell(sentence: str, detail: str = "") -> None:
+    """The one dialog of a start that failed."""
+    box = QMessageBox()
+    box.setWindowTitle("Grove")
+    box.setText(sentence)
+    if detail:
+        box.setDetailedText(detail)
+    box.exec()
+
+
+def profile_at(folder: str | Path) -> Profile:
+    """A profile in a folder of the caller's choice, for tests and tools."""
+    return Profile(Path(folder))

@@ -1,0 +1,170 @@
+"""Every command of the window with its words and its usual shortcut, in menus."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from PySide6.QtGui import QAction, QKeySequence
+from PySide6.QtWidgets import QDialog, QGridLayout, QMainWindow, QMenu, QVBoxLayout, QWidget
+
+from desktop_app.ui import icons
+from desktop_app.ui.controls import label, name_control, push_button
+from desktop_app.ui.words import tr
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """`key` names the words ``menu.<key>`` and the handler; shortcuts in Qt's portable form."""
+
+    key: str
+    shortcuts: tuple[str, ...] = ()
+    icon: str = ""
+
+
+SEPARATOR: Final = Command("")
+
+MENUS: Final[dict[str, tuple[Command, ...]]] = {
+    "file": (
+        Command("new_chat", ("Ctrl+N",), "square-pen"),
+        Command("open_weights", ("Ctrl+O",), "file-up"),
+        SEPARATOR,
+        Command("trash", (), "trash-2"),
+        Command("settings", ("Ctrl+,",), "settings"),
+        SEPARATOR,
+        Command("quit", ("Ctrl+Q",), "log-out"),
+    ),
+    "chat": (
+        Command("undo", ("Ctrl+Z",), "undo-2"),
+        Command("redo", ("Ctrl+Shift+Z", "Ctrl+Y"), "redo-2"),
+        SEPARATOR,
+        Command("ask_again", ("Ctrl+R",), "rotate-ccw"),
+        Command("edit", ("Ctrl+E",), "pencil"),
+        Command("previous_version", ("Alt+Left",), "chevron-left"),
+        Command("next_version", ("Alt+Right",), "chevron-right"),
+        Command("stop", ("Ctrl+.",), "square"),
+        SEPARATOR,
+        Command("rename", ("F2",), "text-cursor-input"),
+        Command("show_prompt", ("Ctrl+Shift+P",), "scroll-text"),
+        Command("keep_only_path", (), "route"),
+        Command("delete_chat", (), "trash-2"),
+    ),
+    "view": (
+        Command("search", ("Ctrl+K", "Ctrl+Shift+F"), "search"),
+        Command("find", ("Ctrl+F",), "search"),
+        SEPARATOR,
+        Command("sidebar", ("Ctrl+B",), "panel-left"),
+        Command("dock", ("Ctrl+Shift+B",), "panel-right"),
+        Command("outline", ("Ctrl+Shift+O",), "list-tree"),
+        Command("chat_settings", ("Ctrl+Shift+,",), "sliders-horizontal"),
+        SEPARATOR,
+        Command("previous_chat", ("Ctrl+PgUp",)),
+        Command("next_chat", ("Ctrl+PgDown",)),
+        Command("composer", ("Ctrl+L",), "message-square"),
+        Command("larger_text", ("Ctrl++", "Ctrl+=")),
+        Command("smaller_text", ("Ctrl+-",)),
+        Command("normal_text", ("Ctrl+0",)),
+    ),
+    "help": (
+        Command("shortcuts", ("F1", "Ctrl+/", "?"), "keyboard"),
+        Command("about", (), "info"),
+    ),
+}
+
+Handlers = dict[str, Callable[[], object]]
+
+
+def make_actions(window: QMainWindow, handlers: Handlers) -> dict[str, QAction]:
+    """Add every command to the window and its menu bar; KeyError for one without a handler.
+
+    The bar itself stays hidden where it is not the platform's (F10 shows it): the actions belong
+    to the window, so their shortcuts work all the same.
+    """
+    made: dict[str, QAction] = {}
+    bar = window.menuBar()
+    name_control(bar, "menu", tr("menu.bar"))
+    for menu_key, commands in MENUS.items():
+        menu = bar.addMenu(tr(f"menu.{menu_key}"))
+        name_control(menu, f"menu.{menu_key}", tr(f"menu.{menu_key}"))
+        for command in commands:
+            if not command.key:
+                menu.addSeparator()
+                continue
+            action = QAction(tr(f"menu.{command.key}"), window)
+            action.setObjectName(f"action.{command.key}")
+            action.setShortcuts([QKeySequence(keys) for keys in command.shortcuts])
+            if command.icon:
+                action.setIcon(icons.icon(command.icon))
+            handler = handlers[command.key]
+            action.triggered.connect(lambda _on=False, handler=handler: handler())
+            menu.addAction(action)
+            window.addAction(action)
+            made[command.key] = action
+    return made
+
+
+def chat_menu(parent: QWidget, actions: dict[str, QAction], *, pin: QAction) -> QMenu:
+    """The header's menu: what concerns this chat, then the rest of the window."""
+    menu = QMenu(parent)
+    name_control(menu, "header.menu", tr("header.more"))
+    menu.addAction(actions["rename"])
+    menu.addAction(pin)
+    menu.addAction(actions["show_prompt"])
+    menu.addAction(actions["keep_only_path"])
+    menu.addSeparator()
+    menu.addAction(actions["open_weights"])
+    menu.addAction(actions["trash"])
+    menu.addAction(actions["settings"])
+    menu.addAction(actions["shortcuts"])
+    menu.addSeparator()
+    menu.addAction(actions["delete_chat"])
+    return menu
+
+
+class ShortcutsWindow(QDialog):
+    """All shortcuts on one page, in two columns."""
+
+    def __init__(self, parent: QWidget) -> None:
+        super().__init__(parent)
+        self.setWindowTitle(tr("menu.shortcuts"))
+        name_control(self, "shortcuts", tr("menu.shortcuts"))
+        grid = QGridLayout()
+        grid.setHorizontalSpacing(18)
+        grid.setVerticalSpacing(5)
+        for side, menus in enumerate((("file", "chat"), ("view", "help", "keys"))):
+            row = 0
+            for menu_key in menus:
+                row = _fill(grid, menu_key, row, side * 3)
+        grid.setColumnMinimumWidth(2, 36)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(24, 18, 24, 18)
+        column.setSpacing(14)
+        column.addWidget(label(tr("menu.shortcuts"), "heading"))
+        column.addLayout(grid)
+        close = push_button(tr("app.close"), "shortcuts.close", on_click=self.close)
+        column.addWidget(close)
+
+
+_KEYS: Final = (
+    Command("send", ("Return",)),
+    Command("new_line", ("Shift+Return",)),
+    Command("stop", ("Esc",)),
+    Command("edit_last", ("Up",)),
+    Command("rename", ("F2",)),
+)
+
+
+def _fill(grid: QGridLayout, menu_key: str, row: int, column: int) -> int:
+    grid.addWidget(label(tr(f"menu.{menu_key}"), "section"), row, column, 1, 2)
+    commands = _KEYS if menu_key == "keys" else MENUS[menu_key]
+    for command in commands:
+        if not command.shortcuts:
+            continue
+        row += 1
+        keys = QKeySequence(command.shortcuts[0])
+        grid.addWidget(label(tr(f"menu.{command.key}")), row, column)
+        shown = label(keys.toString(QKeySequence.SequenceFormat.NativeText), "small")
+        grid.addWidget(shown, row, column + 1)
+    grid.setRowMinimumHeight(row + 1, 10)
+    return row + 2

@@ -1,0 +1,168 @@
+"""The bottom of the sidebar: what the weights are doing, and one way on."""
+
+from __future__ import annotations
+
+from PySide6.QtCore import QLocale, Qt, Signal
+from PySide6.QtGui import QMouseEvent, QPainter, QPaintEvent
+from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
+
+from desktop_app.errors import KnownError
+from desktop_app.inference.protocol import LoadedWeights
+from desktop_app.ui import icons, theme
+from desktop_app.ui.controls import Bar, ElidedLabel, label, name_control, push_button
+from desktop_app.ui.words import tr
+
+
+class _Dot(QWidget):
+    """A ring while loading, a disc when ready, a square when stopped: shape says it too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._state = "none"
+        self.setFixedSize(10, 20)
+
+    def set_state(self, state: str) -> None:
+        self._state = state
+        self.update()
+
+    def paintEvent(self, _event: QPaintEvent) -> None:
+        look = theme.current()
+        painter = QPainter(self)
+        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+        painter.setPen(Qt.PenStyle.NoPen)
+        role = {"ready": "accent", "loading": "accent", "stopped": "claymark"}.get(
+            self._state, "ctl"
+        )
+        painter.setBrush(look.color(role))
+        if self._state == "stopped":
+            painter.drawRoundedRect(1, 6, 8, 8, 2, 2)
+            return
+        painter.drawEllipse(1, 6, 8, 8)
+        if self._state != "ready":
+            painter.setBrush(look.color("window"))
+            painter.drawEllipse(3, 8, 4, 4)
+
+
+class WeightsCard(QWidget):
+    """Name, state, and a bar or a button.  A click on it chooses weights."""
+
+    choose_wanted = Signal()
+    again_wanted = Signal()
+    cancel_wanted = Signal()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.state = "none"
+        self._name = ElidedLabel("", "name")
+        self._facts = ElidedLabel("", "small")
+        self._bar = Bar()
+        self._dot = _Dot()
+        self._again = push_button(
+            tr("weights_card.again"), "weights.again", small=True, on_click=self._button
+        )
+        self.setCursor(Qt.CursorShape.PointingHandCursor)
+        name_control(self, "weights.card", tr("weights_card.name"))
+        lines = QVBoxLayout()
+        lines.setSpacing(1)
+        lines.addWidget(self._name)
+        lines.addWidget(self._bar)
+        lines.addWidget(self._facts)
+        row = QHBoxLayout(self)
+        row.setContentsMargins(15, 12, 12, 6)
+        row.setSpacing(9)
+        row.addWidget(self._dot, 0, Qt.AlignmentFlag.AlignTop)
+        row.addLayout(lines, 1)
+        row.addWidget(self._again)
+        self.show_none()
+
+    def mouseReleaseEvent(self, event: QMouseEvent) -> None:
+        if event.button() == Qt.MouseButton.LeftButton:
+            self.choose_wanted.emit()
+
+    def show_none(self) -> None:
+        """No weights are chosen."""
+        self._put("none", tr("weights_card.none"), tr("weights_card.none_hint"))
+        self._again.setText(tr("weights_card.open"))
+        self._again.setVisible(True)
+
+    def show_idle(self, name: str) -> None:
+        """Weights are chosen and not loaded."""
+        self._put("idle", name, tr("weights_card.idle"))
+        self._again.setText(tr("weights_card.load"))
+        self._again.setVisible(True)
+
+    def show_loading(self, name: str, fraction: float) -> None:
+        """`fraction` of the file is read, 0 … 1."""
+        percent = QLocale().toString(round(fraction * 100))
+        self._put("loading", name, tr("weights_card.loading", percent=percent))
+        self._bar.set_share(fraction)
+        self._bar.setVisible(True)
+
+    def show_ready(self, info: LoadedWeights) -> None:
+        """The weights answer."""
+        size = size_text(info.memory_bytes or info.size_bytes)
+        facts = [info.quantisation, tr("weights_card.ready"), tr("weights_card.in_use", size=size)]
+        self._put("ready", info.name, " · ".join(fact for fact in facts if fact))
+
+    def show_stopped(self, name: str, error: KnownError | None = None) -> None:
+        """The engine died or the file could not be loaded."""
+        self._put("stopped", name, tr("weights_card.stopped"), "error")
+        if error is not None:
+            self._facts.setToolTip(error.sentence)
+        self._again.setText(tr("weights_card.again"))
+        self._again.setVisible(True)
+
+    def _put(self, state: str, name: str, facts: str, kind: str = "small") -> None:
+        self.state = state
+        self._name.set_full_text(name)
+        if self._facts.property("kind") != kind:
+            self._facts.setProperty("kind", kind)
+            self._facts.setFont(theme.current().font("small"))
+            self._facts.style().unpolish(self._facts)
+            self._facts.style().polish(self._facts)
+        self._facts.set_full_text(facts)
+        self._dot.set_state(state)
+        self._bar.setVisible(False)
+        self._again.setVisible(False)
+        self.setAccessibleDescription(f"{name}, {facts}")
+        self.setToolTip(tr("weights_card.tip"))
+
+    def _button(self) -> None:
+        if self.state == "none":
+            self.choose_wanted.emit()
+        else:
+            self.again_wanted.emit()
+
+
+class ConnectionLine(QWidget):
+    """Whether Grove talks to anyone, and the way to the settings."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._icon = label()
+        self._text = ElidedLabel("", "small")
+        self._offline = False
+        self.row = QHBoxLayout(self)
+        self.row.setContentsMargins(15, 2, 9, 8)
+        self.row.setSpacing(7)
+        self.row.addWidget(self._icon)
+        self.row.addWidget(self._text, 1)
+        name_control(self, "sidebar.connections", "")
+        theme.current().changed.connect(self._draw)
+
+    def show_state(self, *, offline: bool) -> None:
+        """`offline`: the switch that forbids every connection."""
+        self._offline = offline
+        self._text.set_full_text(tr("sidebar.offline" if offline else "sidebar.no_connections"))
+        self.setAccessibleName(self._text.full_text)
+        self._draw()
+
+    def _draw(self) -> None:
+        name, role = ("shield-check", "accent") if self._offline else ("shield", "text3")
+        self._icon.setPixmap(icons.pixmap(name, role, 16))
+
+
+def size_text(size_bytes: int) -> str:
+    """Bytes in the locale's words, decimal units: 2.6 GB."""
+    formats = QLocale.DataSizeFormat.DataSizeSIFormat
+    return QLocale().formattedDataSize(size_bytes, 1, formats)
