@@ -22,6 +22,7 @@ from mdit_py_plugins.dollarmath import dollarmath_plugin
 
 from desktop_app.ui.blocks import Block, Kind, Look, Run, Table
 from desktop_app.ui.safe_text import visible
+from desktop_app.ui.words import tr
 
 OPENABLE = ("http://", "https://", "mailto:")
 """The only addresses that a click may open."""
@@ -369,7 +370,8 @@ def _image(token: Token, look: Look, link: str) -> list[Run]:
     words = visible(token.content) or visible("".join(c.content for c in token.children or []))
     shown = " ".join(part for part in (words, f"“{title}”" if title else "") if part)
     own = address if openable(address) else ""
-    runs = [Run(f"🖼 {shown}" if shown else "🖼", look | Look.ITALIC, link or own)]
+    label = tr("row.image_of", words=shown) if shown else tr("row.image")
+    runs = [Run(label, look, link or own)]
     if address:
         runs.append(Run(f" ({address})", Look.QUIET, own))
     return runs
