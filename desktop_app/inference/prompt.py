@@ -1,7 +1,7 @@
 """Messages to token ids: right to the token, and impossible to forge.
 
-The door is `PromptBuilder`: one per loaded weights, made of the file's vocabulary (`Vocab`) and the
-owner of the template process (`renderer.Renderer`).  `build` makes a `PromptPlan`; `fit` makes one that
+The door is `PromptBuilder`: one per loaded weights, made of the file's vocabulary (`Vocab`) and of
+what renders templates (`renderer.Renderer`).  `build` makes a `PromptPlan`; `fit` makes one that
 leaves room in the context.
 
 The way of a prompt: the bodies (what people and replies say) get stand-ins for every character that

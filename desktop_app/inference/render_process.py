@@ -103,7 +103,7 @@ def render(template: jinja2.Template, job: Mapping[str, Any]) -> dict[str, str]:
     return {"text": text}
 
 
-class _Kitchen:
+class Kitchen:
     """Compiles a template once and renders it as often as asked."""
 
     def __init__(self) -> None:
@@ -205,7 +205,7 @@ def main() -> int:
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever prints, prints elsewhere
     # Once before the doors close: the time zone's file, and everything a first render imports.
-    kitchen = _Kitchen()
+    kitchen = Kitchen()
     kitchen.answer({"source": "{{ strftime_now('%d %b') }}{{ [1] | tojson }}", "jobs": [{}]})
     kitchen.answer({"source": "{{ raise_exception(nothing.at.all) }}", "jobs": [{}]})
     ceiling_bytes = _address_space_bytes() + memory_bytes
