@@ -147,7 +147,7 @@ def test_the_files_own_template_comes_first(tmp_path: Path, direct: DirectRender
     vocab = LlamaVocab(path)
     builder = PromptBuilder(vocab, direct)
     plan = builder.build(TALK[1:2])
-    assert (plan.family, plan.text) == ("jinja", "user: Hi")
+    assert (plan.family, plan.text) == ("jinja", "user: Hi\n")
     assert list(plan.tokens[:2]).count(vocab.bos_id) == 1
     assert builder.family("oasst") == "oasst"
 
