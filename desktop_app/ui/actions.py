@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from PySide6.QtCore import Qt
 from PySide6.QtGui import QAction, QKeySequence
 from PySide6.QtWidgets import QDialog, QGridLayout, QMainWindow, QMenu, QVBoxLayout, QWidget
 
@@ -143,7 +144,7 @@ class ShortcutsWindow(QDialog):
         column.addWidget(label(tr("menu.shortcuts"), "heading"))
         column.addLayout(grid)
         close = push_button(tr("app.close"), "shortcuts.close", on_click=self.close)
-        column.addWidget(close)
+        column.addWidget(close, 0, Qt.AlignmentFlag.AlignRight)
 
 
 _KEYS: Final = (
@@ -151,7 +152,6 @@ _KEYS: Final = (
     Command("new_line", ("Shift+Return",)),
     Command("stop", ("Esc",)),
     Command("edit_last", ("Up",)),
-    Command("rename", ("F2",)),
 )
 
 

@@ -91,6 +91,7 @@ class Composer(QFrame):
         self.text.setPlaceholderText(tr("composer.placeholder"))
         self.text.submitted.connect(self._submit)
         self.text.textChanged.connect(self._text_changed)
+        self.text.preedit_changed.connect(self._text_changed)
         self.text.up_in_empty.connect(self.edit_last_wanted)
         self.text.focused.connect(lambda _on: self.update())
         self.weights = ChoiceButton("composer.weights", tr("composer.weights"))
@@ -214,7 +215,7 @@ class Composer(QFrame):
         self.stop_wanted.emit()
 
     def _text_changed(self) -> None:
-        self.send_button.setEnabled(bool(self.text.toPlainText().strip()))
+        self.send_button.setEnabled(self.text.has_words)
         self.changed.emit()
 
     def _restyle(self) -> None:
@@ -226,7 +227,7 @@ class Composer(QFrame):
         small = look.font("small", tabular=True)
         for widget in (self._speed, self._use, self._warning):
             widget.setFont(small)
-        self.send_button.setEnabled(bool(self.text.toPlainText().strip()))
+        self.send_button.setEnabled(self.text.has_words)
         self.update()
 
     def resizeEvent(self, event: QResizeEvent) -> None:

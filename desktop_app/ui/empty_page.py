@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from PySide6.QtCore import QRectF, QSize, Qt, Signal
+from PySide6.QtCore import QRectF, Qt, Signal
 from PySide6.QtGui import QPainter, QPaintEvent, QPen, QResizeEvent
 from PySide6.QtWidgets import QBoxLayout, QGridLayout, QHBoxLayout, QVBoxLayout, QWidget
 
@@ -33,9 +33,7 @@ class _Card(ClickFrame):
         row = QHBoxLayout(self)
         row.setContentsMargins(77, 14, 52, 14)
         row.addLayout(texts)
-
-    def sizeHint(self) -> QSize:
-        return QSize(576, max(80, super().sizeHint().height()))
+        self.setMinimumHeight(round(theme.current().px(80)))
 
     def paintEvent(self, _event: QPaintEvent) -> None:
         look = theme.current()

@@ -36,6 +36,7 @@ class MessageEdit(QPlainTextEdit):
     grown = Signal()
     focused = Signal(bool)
     up_in_empty = Signal()
+    preedit_changed = Signal()
 
     def __init__(
         self, parent: QWidget | None = None, *, lines_min: int = 1, lines_max: int = 10
@@ -64,6 +65,11 @@ class MessageEdit(QPlainTextEdit):
     def composing(self) -> bool:
         """Whether an input method shows text that is not committed yet."""
         return bool(self._preedit)
+
+    @property
+    def has_words(self) -> bool:
+        """Whether there is anything to send, a syllable that is still open included."""
+        return bool(self._preedit or self.toPlainText().strip())
 
     def when_composed(self, action: Callable[[], None]) -> None:
         """Run `action` once nothing is half-typed: at once without a preedit.
@@ -114,6 +120,7 @@ class MessageEdit(QPlainTextEdit):
             return
         self._preedit = event.preeditString()
         super().inputMethodEvent(event)
+        self.preedit_changed.emit()
         self.update_placeholder()
         if committed and self._waiting:
             self._taken = ""

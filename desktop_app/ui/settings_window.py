@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-from PySide6.QtCore import QSignalBlocker, Qt, QTimer, QUrl, Signal
+from PySide6.QtCore import QSignalBlocker, QSize, Qt, QTimer, QUrl, Signal
 from PySide6.QtGui import QDesktopServices
 from PySide6.QtWidgets import (
     QComboBox,
@@ -62,6 +62,7 @@ class SettingsWindow(QDialog):
         ):
             item = QListWidgetItem(icons.icon(icon), tr(f"settings.{key}"))
             item.setData(Qt.ItemDataRole.UserRole, icon)
+            item.setSizeHint(QSize(150, 34))
             self.pages.addItem(item)
             self.stack.addWidget(_page(tr(f"settings.{key}"), build()))
         self.pages.currentRowChanged.connect(self.stack.setCurrentIndex)
@@ -198,7 +199,9 @@ class SettingsWindow(QDialog):
         made = QSpinBox()
         made.setRange(low, high)
         made.setSpecialValueText(lowest)
-        made.setFixedWidth(130)
+        made.setFixedWidth(190)
+        made.setAlignment(Qt.AlignmentFlag.AlignLeft)
+        made.lineEdit().setTextMargins(9, 0, 0, 0)
         made.setKeyboardTracking(False)
         made.setValue(getattr(self._settings, key))
         name_control(made, f"settings.{key}", tr(f"settings.{key}"))

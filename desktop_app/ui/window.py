@@ -21,32 +21,21 @@ from desktop_app.conversation.document import Conversation
 from desktop_app.conversation.node import ChatInfo
 from desktop_app.errors import KnownError
 from desktop_app.inference.protocol import LoadedWeights
-from desktop_app.paths import starter_weights
 from desktop_app.session import Session
 from desktop_app.ui import icons, theme
 from desktop_app.ui.actions import ShortcutsWindow, chat_menu, make_actions
 from desktop_app.ui.bridge import Bridge
 from desktop_app.ui.chat_page import ChatPage
 from desktop_app.ui.chat_settings import ChatSettings
-from desktop_app.ui.choices import (
-    ask_for_weights,
-    drafts_menu,
-    file_name,
-    preset_menu,
-    preset_name,
-    preset_of,
-    weights_menu,
-    weights_name,
-)
 from desktop_app.ui.controls import name_control
 from desktop_app.ui.dock import OUTLINE, SETTINGS, Dock
-from desktop_app.ui.empty_page import computer_facts
 from desktop_app.ui.page_verbs import PageVerbs
 from desktop_app.ui.prompt_window import PromptWindow
 from desktop_app.ui.settings_window import SettingsWindow
 from desktop_app.ui.sidebar import Sidebar
 from desktop_app.ui.sides import Sides
 from desktop_app.ui.trash import TrashWindow
+from desktop_app.ui.weights_desk import WeightsDesk
 from desktop_app.ui.words import tr
 from desktop_app.version import VERSION
 
@@ -65,9 +54,6 @@ class MainWindow(QMainWindow):
         self.bridge = bridge
         self._chats: list[ChatInfo] = []
         self._writing: set[int] = set()
-        self._first_run = not self.settings.weights_path
-        self._stopped: KnownError | None = None
-        self._loading_path: Path | None = None
         self.setWindowTitle("Grove")
         self.setWindowIcon(icons.app_icon())
         self.setAcceptDrops(True)
@@ -78,6 +64,7 @@ class MainWindow(QMainWindow):
         self.verbs = PageVerbs(self.page)
         self.chat_settings = ChatSettings(session, self.verbs.with_chat)
         self.dock = Dock(self.chat_settings, bridge)
+        self.weights = WeightsDesk(self, session, self.sidebar, self.page, self.chat_settings)
         self.sides = Sides(self.sidebar, self.page, self.dock)
         self.setCentralWidget(self.sides)
         self.actions_by_key = make_actions(self, self._handlers())
@@ -87,8 +74,8 @@ class MainWindow(QMainWindow):
         self._connect()
         session.add_listener(self)
         self._restore()
-        self._show_weights()
-        self._show_choices()
+        self.weights.show_state()
+        self.weights.show_choices()
         self._sides_changed()
 
     # ---- wiring ------------------------------------------------------------------------------
@@ -97,7 +84,7 @@ class MainWindow(QMainWindow):
         verbs, page = self.verbs, self.page
         return {
             "new_chat": self.new_chat,
-            "open_weights": self.open_weights,
+            "open_weights": self.weights.open_file,
             "trash": self.show_trash,
             "settings": self.show_settings,
             "quit": self.close,
@@ -135,8 +122,8 @@ class MainWindow(QMainWindow):
         side.settings_wanted.connect(self.show_settings)
         side.search_wanted.connect(self._find_everywhere)
         side.search_left.connect(page.composer.focus_text)
-        side.card.choose_wanted.connect(self._weights_from_card)
-        side.card.again_wanted.connect(self._load_again)
+        side.card.choose_wanted.connect(self.weights.menu_at_card)
+        side.card.again_wanted.connect(self.weights.load_again)
         side.list.chosen.connect(self._open_from_list)
         side.list.renamed.connect(self._rename)
         side.list.pin_wanted.connect(self._pin)
@@ -146,18 +133,18 @@ class MainWindow(QMainWindow):
         page.header.sidebar_wanted.connect(lambda: self.sides.show_sidebar(True))
         page.header.dock_wanted.connect(lambda: self.sides.show_dock(True))
         page.header.make_menu = self._chat_menu
-        page.composer.weights.clicked.connect(self._weights_from_composer)
-        page.composer.preset.clicked.connect(self._preset_from_composer)
-        page.composer.drafts.clicked.connect(self._drafts_from_composer)
+        page.composer.weights.clicked.connect(self.weights.menu_at_composer)
+        page.composer.preset.clicked.connect(self.weights.preset_menu)
+        page.composer.drafts.clicked.connect(self.weights.drafts_menu)
         page.empty.suggested.connect(self._suggest)
-        page.empty.guide_wanted.connect(self._begin_with_guide)
-        page.empty.file_wanted.connect(self.open_weights)
+        page.empty.guide_wanted.connect(self.weights.begin_with_guide)
+        page.empty.file_wanted.connect(self.weights.open_file)
         dock.message_wanted.connect(self._go_from_outline)
         dock.hide_wanted.connect(lambda: self.sides.show_dock(False))
-        self.chat_settings.weights_menu_wanted.connect(self._weights_from_settings)
-        self.chat_settings.preset_changed.connect(self._show_choices)
+        self.chat_settings.weights_menu_wanted.connect(self.weights.menu_at_settings)
+        self.chat_settings.preset_changed.connect(self.weights.show_choices)
         self.sides.changed.connect(self._sides_changed)
-        self.verbs.ask_for_weights = self.open_weights
+        self.verbs.ask_for_weights = self.weights.open_file
         self.verbs.show_prompt = self.show_prompt
 
     # ---- start and end -----------------------------------------------------------------------
@@ -193,7 +180,7 @@ class MainWindow(QMainWindow):
         path = self.session.default_weights()
         if path is not None and self.session.engine.loaded is None and not self.session.is_loading:
             self.session.load_weights(path)
-        self._show_weights()
+        self.weights.show_state()
 
     def _reopen(self, conversation: Conversation) -> None:
         if conversation.chat.deleted_at:
@@ -254,7 +241,7 @@ class MainWindow(QMainWindow):
     def _opened(self, chat_id: int) -> None:
         self.sidebar.show_open(chat_id)
         self.dock.show_chat(self.page.conversation)
-        self._show_choices()
+        self.weights.show_choices()
         self._path_changed()
         for key in ("rename", "keep_only_path", "delete_chat", "show_prompt", "find"):
             self.actions_by_key[key].setEnabled(bool(chat_id))
@@ -267,7 +254,7 @@ class MainWindow(QMainWindow):
         self.actions_by_key["redo"].setEnabled(conversation is not None and conversation.can_redo)
         if conversation is None:
             self.page.header.show_history("", "")
-        self._show_empty()
+        self.weights.show_empty()
         self.dock.changed()
         self._list_timer.start()
 
@@ -334,135 +321,15 @@ class MainWindow(QMainWindow):
         else:
             self.page.go_to_head(message_id)
 
-    # ---- weights and choices -----------------------------------------------------------------
-
-    def open_weights(self) -> None:
-        """Ask for a .gguf file and load it."""
-        path = ask_for_weights(self)
-        if path is not None:
-            self.load_weights(path)
-
-    def load_weights(self, path: Path) -> None:
-        """Load a file; the card tells how it goes."""
-        self._first_run = False
-        self._stopped = None
-        self._loading_path = path
-        self.session.load_weights(path)
-        self._show_weights()
-        self._show_empty()
-
-    def _load_again(self) -> None:
-        path = self.session.default_weights()
-        if path is not None:
-            self.load_weights(path)
-        else:
-            self.open_weights()
-
-    def _begin_with_guide(self) -> None:
-        self._first_run = False
-        starter = starter_weights()
-        loaded = self.session.engine.loaded
-        if starter is not None and (loaded is None or Path(loaded.path) != starter):
-            self.load_weights(starter)
-        self._show_empty()
-        self.page.composer.focus_text()
-
-    def _weights_from_card(self) -> None:
-        menu = weights_menu(self, self.session, self.load_weights, self.open_weights)
-        card = self.sidebar.card
-        menu.exec(card.mapToGlobal(card.rect().topLeft()) - menu.rect().topLeft())
-        menu.deleteLater()
-
-    def _weights_from_composer(self) -> None:
-        menu = weights_menu(self, self.session, self.load_weights, self.open_weights)
-        self.page.composer.weights.open_menu(menu)
-        menu.deleteLater()
-
-    def _weights_from_settings(self) -> None:
-        menu = weights_menu(self, self.session, self.load_weights, self.open_weights)
-        self.chat_settings.weights.open_menu(menu)
-        menu.deleteLater()
-
-    def _preset_from_composer(self) -> None:
-        current = preset_of(self.settings, self.page.conversation)
-        menu = preset_menu(self, self.settings, current, self.chat_settings.choose_preset)
-        self.page.composer.preset.open_menu(menu)
-        menu.deleteLater()
-
-    def _drafts_from_composer(self) -> None:
-        menu = drafts_menu(self, self.settings.drafts, self._set_drafts)
-        self.page.composer.drafts.open_menu(menu)
-        menu.deleteLater()
-
-    def _set_drafts(self, count: int) -> None:
-        self.settings.drafts = count
-        self.settings.save()
-
-    def _show_choices(self) -> None:
-        preset = preset_name(preset_of(self.settings, self.page.conversation))
-        self.page.composer.show_choices(weights_name(self.session), preset, self.settings.drafts)
-
-    def _show_weights(self) -> None:
-        card = self.sidebar.card
-        path = self.session.default_weights()
-        loaded = self.session.engine.loaded
-        if self.session.is_loading:
-            pass  # `loading` and `loaded` tell
-        elif self._stopped is not None and path is not None:
-            card.show_stopped(file_name(path), self._stopped)
-        elif loaded is not None:
-            card.show_ready(loaded)
-        elif path is None:
-            card.show_none()
-        else:
-            card.show_idle(file_name(path))
-        self._show_choices()
-
-    def _show_empty(self) -> None:
-        has_weights = self.session.engine.loaded is not None or self.session.is_loading
-        none = self.session.default_weights() is None and not has_weights
-        if none or self._first_run:
-            self.page.empty.show_no_weights(
-                has_guide=starter_weights() is not None,
-                has_weights_page=False,
-                computer=computer_facts(self.session.profile.root),
-            )
-        else:
-            self.page.empty.show_suggestions()
-
     def _suggest(self, text: str) -> None:
         self.page.composer.set_text(text)
         self.page.composer.focus_text()
 
     # ---- told by the session -----------------------------------------------------------------
 
-    def loading(self, fraction: float) -> None:
-        """Weights are being read."""
-        self._stopped = None
-        path = self._loading_path or self.session.default_weights()
-        self.sidebar.card.show_loading(file_name(path) if path is not None else "", fraction)
-
     def loaded(self, _info: LoadedWeights) -> None:
-        """The weights are ready."""
-        self._stopped = None
-        self._loading_path = None
-        self._show_weights()
-        self._show_empty()
+        """The weights are ready: the settings beside the chat say which."""
         self.dock.changed()
-
-    def unloaded(self) -> None:
-        """The weights are gone from memory."""
-        self._show_weights()
-
-    def engine_failed(self, error: KnownError) -> None:
-        """The card says so; the replies that failed have their own rows."""
-        self._stopped = error
-        self._loading_path = None
-        self._show_weights()
-        if not self.session.writing() and error.code != "cancelled":
-            self.page.toast.tell(
-                error.sentence, tr("failure.other_weights"), self.open_weights, icon="circle-alert"
-            )
 
     def waiting(self, chat_id: int, _message_id: int) -> None:
         """A reply waits."""
@@ -517,14 +384,14 @@ class MainWindow(QMainWindow):
         if key == "offline":
             self.sidebar.connection.show_state(offline=self.settings.offline)
         if key in ("drafts", "preset", "presets"):
-            self._show_choices()
+            self.weights.show_choices()
 
     # ---- other windows -----------------------------------------------------------------------
 
     def show_settings(self) -> None:
         """Open the settings window."""
         window = SettingsWindow(self, self.session)
-        window.weights_wanted.connect(self.open_weights)
+        window.weights_wanted.connect(self.weights.open_file)
         window.trash_wanted.connect(self.show_trash)
         window.show()
 
@@ -612,7 +479,7 @@ class MainWindow(QMainWindow):
         if path is not None:
             event.acceptProposedAction()
             self.page.toast.dismiss()
-            self.load_weights(path)
+            self.weights.load(path)
 
 
 def _weights_in(data: QMimeData) -> Path | None:
