@@ -273,14 +273,15 @@ def _report(
                 "message": node_id,
                 "text": conversation.tree.text(node_id),
                 "finish": node.finish,
-                "tokens": turn.get("generated_tokens", 0),
+                "tokens": turn.get("tokens_written", 0),
             }
         )
+    times = first.get("times") or {}
     timings = {
         "load_s": round(load_s, 4),
-        "prompt_tokens": first.get("prompt_tokens", 0),
-        "evaluated_tokens": first.get("evaluated_tokens", 0),
-        "first_token_s": first.get("first_token_s", 0.0),
-        "tokens_per_s": first.get("tokens_per_s", 0.0),
+        "prompt_tokens": first.get("tokens_prompt", 0),
+        "evaluated_tokens": first.get("tokens_read", 0),
+        "first_token_s": times.get("first_token_s", 0.0),
+        "tokens_per_s": times.get("tokens_per_s", 0.0),
     }
     return {"chat": conversation.chat.id, "replies": replies, "timings": timings}

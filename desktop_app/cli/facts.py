@@ -179,7 +179,7 @@ def _test_reply(profile: Profile, weights: Path) -> str:
             raise KnownError(node.failure or "selftest-reply", node.failure_text)
         frame.loop.wait(conversation.saved())
         [turn] = frame.loop.wait(conversation.turns(reply))
-        return f"{info.name} wrote {turn['generated_tokens']} tokens"
+        return f"{info.name} wrote {turn['tokens_written']} tokens"
 
 
 # ---- lists -------------------------------------------------------------------------------------

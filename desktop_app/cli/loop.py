@@ -46,7 +46,7 @@ class MainLoop:
         """Run calls until `done()` is true."""
         with _ControlC(self):
             while not done():
-                self._turn(None)
+                self._turn()
 
     def wait(self, future: Future[T]) -> T:
         """The result of a future, or its exception; calls are run meanwhile."""
@@ -66,23 +66,27 @@ class MainLoop:
             raise KeyboardInterrupt
         self._calls.put(_nothing)
 
-    def _turn(self, longest_s: float | None) -> None:
-        now = time.monotonic()
-        while self._timers and self._timers[0][0] <= now:
-            heapq.heappop(self._timers)[2]()
-        if self._timers:
-            until = max(0.0, self._timers[0][0] - now)
-            longest_s = until if longest_s is None else min(longest_s, until)
-        try:
-            call = self._calls.get(timeout=longest_s)
-        except queue.Empty:
-            return
-        call()
+    def _turn(self) -> None:
+        """Run one call or timer, or wait for the next one."""
+        call = self._next()
+        if call is not None:
+            call()
         if self._interrupts:
             self._interrupts = 0
             if self.on_interrupt is None:
                 raise Interrupted
             self.on_interrupt()
+
+    def _next(self) -> Callable[[], None] | None:
+        wait_s = None
+        if self._timers:
+            wait_s = self._timers[0][0] - time.monotonic()
+            if wait_s <= 0:
+                return heapq.heappop(self._timers)[2]
+        try:
+            return self._calls.get(timeout=wait_s)
+        except queue.Empty:
+            return None
 
 
 class _ControlC:

@@ -127,7 +127,7 @@ class Session:
         return known
 
     def _taken_back(self, conversation: Conversation, error: KnownError) -> None:
-        _log.warning("step taken back: %s", error.code)
+        _log.info("step taken back: %s", error.code)
         self._writing.taken_back(conversation)
         self._listeners.tell("storage_failed", error)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Final
 
 from desktop_app import log
@@ -398,22 +398,19 @@ class Writing:
 
 
 def _turn(event: Finished, request: _Request) -> dict[str, Json]:
-    """The reply's provenance as it is stored: the engine's facts and the exact ancestors."""
-    counters, timings = event.counters, event.timings
+    """The reply's provenance as it is stored: the engine's facts and the exact ancestors, each as
+    [uid, number of its revisions]."""
+    counters = event.counters
     return {
         **event.turn,
-        "finish": event.finish,
         "ancestors": request.ancestors,
         "continues": request.continues,
-        "drafts": len(request.replies),
         "draft": event.draft,
-        "prompt_tokens": counters.prompt_tokens,
-        "kept_tokens": counters.kept_tokens,
-        "evaluated_tokens": counters.evaluated_tokens,
-        "generated_tokens": counters.generated_tokens,
-        "first_token_s": timings.first_token_s,
-        "read_s": timings.read_s,
-        "write_s": timings.write_s,
-        "tokens_per_s": timings.tokens_per_s,
+        "drafts": len(request.replies),
         "left_out": event.left_out,
+        "tokens_prompt": counters.prompt_tokens,
+        "tokens_cached": counters.kept_tokens,
+        "tokens_read": counters.evaluated_tokens,
+        "tokens_written": counters.generated_tokens,
+        "times": asdict(event.timings),
     }
