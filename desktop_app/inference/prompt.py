@@ -21,7 +21,6 @@ are turned back and the text becomes token ids.  Rules beside that:
 
 from __future__ import annotations
 
-import codecs
 import hashlib
 import re
 from collections.abc import Iterator, Sequence
@@ -38,6 +37,7 @@ from desktop_app.inference.families import (
     merge_system,
     recognise,
 )
+from desktop_app.inference.fitting import Boundary, Fitted, PromptPlan, fit_turns
 from desktop_app.inference.protocol import ChatMessage
 from desktop_app.inference.reasoning import THINK, ReasoningMarkers, markers_of, opens_reasoning
 from desktop_app.inference.renderer import RenderResult, Renders
@@ -65,64 +65,8 @@ __all__ = [
 # StepFun's template leaves white space at the edges of texts in, and the weights then reason in
 # circles (llama.cpp trims for the templates with this sentence too, its issue 24181).
 _TRIMS: Final = "You have access to the following functions in JSONSchema format"
+_ROLES: Final = ("system", "user", "assistant", "tool")
 _BRACKETED: Final = re.compile(r"\s*(<[^<>\s]{1,60}>|\[[^\[\]\s]{1,40}\])")
-_KEEP_SHARE: Final = 0.6
-"""How full the context is made when turns must be left out (of the budget)."""
-
-
-@dataclass(frozen=True, slots=True)
-class PromptPlan:
-    """A prompt, ready to be read by the weights.
-
-    `text` is what the tokens say (without a BOS that only the vocabulary adds).  `stops` end a
-    reply besides the vocabulary's own end-of-generation tokens.  `reasoning` are the marks to take
-    reasoning apart by (None: base weights, nothing is taken apart); `reasoning_open`: the prompt
-    ends inside it.  `trim_start`: white space before the reply's first visible character is the
-    layout's, not the reply's.  `template_hash` (sha256, 16 hex digits) is provenance.  `notes` say
-    in words what was changed to suit the template.
-    """
-
-    text: str
-    tokens: tuple[int, ...]
-    stops: tuple[str, ...]
-    reasoning: ReasoningMarkers | None
-    reasoning_open: bool
-    trim_start: bool
-    family: str
-    template_hash: str
-    notes: tuple[str, ...] = ()
-
-    def pieces(self, vocab: Vocab) -> tuple[str, ...]:
-        """Each token's text, for showing.  A character that is split over tokens is shown at its
-        last one; the pieces joined are the text.
-        """
-        decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        last = len(self.tokens) - 1
-        return tuple(
-            decoder.decode(vocab.token_piece(token), i == last)
-            for i, token in enumerate(self.tokens)
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Boundary:
-    """Where a conversation's prompt begins since turns had to be left out.
-
-    `left_out` messages after the system text; `digest` of them, so that it holds for this branch
-    only.
-    """
-
-    left_out: int
-    digest: str
-
-
-@dataclass(frozen=True, slots=True)
-class Fitted:
-    """A prompt that fits: pass `boundary` in again with the next turn.  None: nothing left out."""
-
-    plan: PromptPlan
-    boundary: Boundary | None
-    left_out: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,8 +109,10 @@ class PromptBuilder:
         `template`: "auto" (the file's own, else the recognised family), a family's name, or Jinja
         source.  `continue_last`: the last message is a reply to be continued from its end.  `now`
         (seconds since the epoch) stands in for the clock of templates that tell the date.
-        KnownError: "prompt-empty", "template-unknown", "template-refused", "template-damaged",
-        "template-limits", "template-process".
+        Roles are system (or developer), user, assistant and tool: a role stands in the prompt as it
+        is, so it must be one of these.  KnownError: "role-unknown", "prompt-empty",
+        "template-unknown", "template-refused", "template-damaged", "template-limits",
+        "template-process".
         """
         turns = [_cleaned(message) for message in messages]
         turns = [message for message in turns if message.text or message.role != "system"]
@@ -208,28 +154,11 @@ class PromptBuilder:
         engine has read already, stays the same for many turns.  KnownError "message-too-long" when
         the last turn alone is too long; else as `build`.
         """
-        top = 0
-        while top < len(messages) and messages[top].role == "system":
-            top += 1
-        head, rest = list(messages[:top]), list(messages[top:])
-        cuts = [0, *(i for i, message in enumerate(rest) if i and message.role == "user")]
 
-        def plan_from(cut: int) -> PromptPlan:
-            return self.build(
-                head + rest[cut:], template=template, continue_last=continue_last, now=now
-            )
+        def build(kept: Sequence[ChatMessage]) -> PromptPlan:
+            return self.build(kept, template=template, continue_last=continue_last, now=now)
 
-        start = boundary.left_out if boundary is not None else 0
-        if start not in cuts or (boundary is not None and _digest(rest[:start]) != boundary.digest):
-            start = 0
-        plan = plan_from(start)
-        if len(plan.tokens) > budget:
-            later = [cut for cut in cuts if cut > start]
-            plan, start = _shortest(plan, start, later, plan_from, int(budget * _KEEP_SHARE))
-        if len(plan.tokens) > budget:
-            raise _too_long(len(plan.tokens), budget)
-        kept = Boundary(start, _digest(rest[:start])) if start else None
-        return Fitted(plan, kept, start)
+        return fit_turns(build, messages, budget, boundary)
 
     # --- styles --------------------------------------------------------------------------------
 
@@ -537,42 +466,18 @@ def _own_tokens(
 
 
 def _cleaned(message: ChatMessage) -> ChatMessage:
-    return replace(message, text=clean(message.text), reasoning=clean(message.reasoning))
+    role = "system" if message.role == "developer" else message.role
+    if role not in _ROLES:
+        raise KnownError(
+            "role-unknown",
+            "A message has a role that is none of system, user, assistant and tool; correct it.",
+            detail=role[:40],
+        )
+    return replace(message, role=role, text=clean(message.text), reasoning=clean(message.reasoning))
 
 
 def _is_jinja(text: str) -> bool:
     return "{{" in text or "{%" in text
-
-
-def _digest(messages: Sequence[ChatMessage]) -> str:
-    made = hashlib.sha256()
-    for message in messages:
-        for text in (message.role, message.text):
-            data = text.encode("utf-8", "surrogatepass")
-            made.update(len(data).to_bytes(8, "big") + data)
-    return made.hexdigest()
-
-
-def _shortest(
-    plan: PromptPlan,
-    start: int,
-    later: list[int],
-    plan_from: Any,
-    target: int,
-) -> tuple[PromptPlan, int]:
-    """The plan with the fewest turns left out that takes at most `target` tokens."""
-    low, high = 0, len(later)
-    best = (plan, start)
-    while low < high:
-        middle = (low + high) // 2
-        tried = plan_from(later[middle])
-        if len(tried.tokens) <= target:
-            best, high = (tried, later[middle]), middle
-        else:
-            low = middle + 1
-            if middle == len(later) - 1:
-                best = (tried, later[middle])
-    return best
 
 
 def _empty() -> KnownError:
@@ -593,12 +498,4 @@ def _refused(result: RenderResult) -> KnownError:
         "The chat template has a mistake and cannot be used;"
         " choose another template in this chat's settings.",
         detail=result.message,
-    )
-
-
-def _too_long(needed: int, budget: int) -> KnownError:
-    return KnownError(
-        "message-too-long",
-        f"This message is too long: with the system text it takes {needed:,} tokens, and"
-        f" {budget:,} fit; shorten it, or load the weights with a longer context.",
     )

@@ -24,6 +24,7 @@ whose marks are no tokens (``[INST]``), which are spelled in other tokens than t
 
 from __future__ import annotations
 
+import bisect
 import itertools
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -260,6 +261,7 @@ def tokens_of(
         text = shield.unmask(rendered)
         return lexicon.vocab.tokenize(text, add_special=False, parse_special=True)
     out: list[int] = []
+    longest = max((len(mark) for mark in shield.marks.all), default=0)
     for part in partition(lexicon, shield.marks, rendered):
         if isinstance(part, int):
             out.append(part)
@@ -268,7 +270,10 @@ def tokens_of(
         reply = next((span for span in own if span.end == end and span.start >= start), None)
         if reply is not None and lexicon.forbidden.isdisjoint(reply.tokens):
             end = reply.start
-        inside = [(a - start, b - start, m) for a, b, m in forged if a < end and b > start]
+        # Spans are sorted by their start; none is longer than the longest mark.
+        first = bisect.bisect_left(forged, (start - longest, 0, ""))
+        last = bisect.bisect_left(forged, (end, 0, ""))
+        inside = [(a - start, b - start, m) for a, b, m in forged[first:last] if b > start]
         if start < end:
             out += _plain_tokens(lexicon, shield, rendered[start:end], inside)
         if end != part[1]:
