@@ -103,7 +103,6 @@ _MARKERS: Final = (
 )
 _CONTROL: Final = 3
 _USER_DEFINED: Final = 4
-_BYTE: Final = 6
 _SHARD: Final = re.compile(r"^(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf$", re.I)
 _MAX_KEPT_NUMBERS: Final = 4096
 _MAX_KEPT_STRINGS: Final = 256
@@ -143,6 +142,8 @@ class Header:
     chat_template: str
     tokenizer: str
     tokenizer_pre: str
+    # Whether every text can be tokenised.  If not, characters outside of the vocabulary abort
+    # llama.cpp: check the text before sending it there.
     has_byte_tokens: bool
     # Well-known prompt markers that are entries of the vocabulary.
     markers: frozenset[str]
@@ -262,7 +263,6 @@ def _interpret(raw: RawHeader) -> Header:
             raise damaged("general.architecture is missing")
         gguf_checks.check(raw, architecture)
     tokens = raw.values.get("tokenizer.ggml.tokens")
-    special, byte_tokens = _special_tokens(raw)
     known = set(tokens.strings) if tokens is not None else set()
     embedding = _number(raw, architecture, "embedding_length")
     heads_per_block = _counts(raw, architecture, "attention.head_count")
@@ -299,9 +299,9 @@ def _interpret(raw: RawHeader) -> Header:
         chat_template=_text(raw, "tokenizer.chat_template"),
         tokenizer=_text(raw, "tokenizer.ggml.model"),
         tokenizer_pre=_text(raw, "tokenizer.ggml.pre"),
-        has_byte_tokens=byte_tokens,
+        has_byte_tokens=_spells_every_byte(_text(raw, "tokenizer.ggml.model"), known),
         markers=frozenset(marker for marker in _MARKERS if marker.encode() in known),
-        special_tokens=special,
+        special_tokens=_special_tokens(raw),
         tensor_count=len(raw.tensors),
         tensor_bytes=sum(tensor.size_bytes for tensor in raw.tensors),
         parameter_count=sum(tensor.elements for tensor in raw.tensors),
@@ -344,23 +344,29 @@ def _split(raw: RawHeader) -> tuple[int, int]:
     return number, count
 
 
-def _special_tokens(raw: RawHeader) -> tuple[tuple[str, ...], bool]:
-    """Control and user-defined tokens, and whether the vocabulary can spell every byte."""
+def _special_tokens(raw: RawHeader) -> tuple[str, ...]:
+    """Control and user-defined tokens."""
     tokens = raw.values.get("tokenizer.ggml.tokens")
     kinds = raw.values.get("tokenizer.ggml.token_type")
-    # Byte-level BPE and RWKV vocabularies spell bytes by ordinary tokens.
-    byte_tokens = _text(raw, "tokenizer.ggml.model") in ("gpt2", "rwkv")
     if tokens is None or kinds is None or kinds.length != tokens.length:
-        return (), byte_tokens
-    numbers = kinds.numbers()
-    if numbers.count(_BYTE) >= 256:
-        byte_tokens = True
+        return ()
     special = [
         token.decode("utf-8", "replace")
-        for token, number in zip(tokens.strings, numbers, strict=True)
+        for token, number in zip(tokens.strings, kinds.numbers(), strict=True)
         if number in (_CONTROL, _USER_DEFINED)
     ]
-    return tuple(special[:4096]), byte_tokens
+    return tuple(special[:4096])
+
+
+def _spells_every_byte(tokenizer: str, known: set[bytes]) -> bool:
+    """Whether any text can be tokenised.  Without this an emoji takes llama.cpp down.
+
+    Byte-level BPE and RWKV spell bytes by ordinary tokens or skip them; the others look up
+    ``<0x0A>`` in upper case, or the bare byte, and throw when neither is there.
+    """
+    if tokenizer in ("gpt2", "rwkv", "hybriddna", "whitespace"):
+        return True
+    return all(b"<0x%02X>" % byte in known or bytes([byte]) in known for byte in range(256))
 
 
 def _text(raw: RawHeader, key: str) -> str:

@@ -11,7 +11,7 @@ import math
 import struct
 from typing import Final
 
-from .gguf_parse import KIND_NAMES, RawHeader, TensorInfo, Value, damaged
+from .gguf_parse import DEFAULT_ALIGNMENT, KIND_NAMES, RawHeader, TensorInfo, Value, damaged
 
 # LLAMA_MAX_LAYERS and LLAMA_MAX_EXPERTS of llama.cpp.
 MAX_BLOCKS: Final = 512
@@ -79,6 +79,9 @@ def check(raw: RawHeader, architecture: str) -> None:
     _check_floats(raw)
     check_vocabulary(raw)
     if raw.tensors:
+        # Mapped files are used where they lie: llama.cpp asserts that tensors start there.
+        if raw.alignment % DEFAULT_ALIGNMENT or raw.data_offset % DEFAULT_ALIGNMENT:
+            raise damaged(f"the tensors are aligned to {raw.alignment} B only")
         _check_tensor_types(raw.tensors)
     if raw.tensors and "split.no" not in raw.values:
         check_shape_numbers(raw, architecture)

@@ -27,6 +27,7 @@ import threading
 import time
 import urllib.parse
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -99,6 +100,8 @@ class FakeHub:
         self.linked = True
         self.direct = False
         self.log: list[Request] = []
+        # Called when a fault of kind "changed" comes: replace the file, then the connection breaks.
+        self.on_change: Callable[[], None] = lambda: None
         self._hashes: dict[tuple[str, int, int], str] = {}
         self._lock = threading.Lock()
         self._next_send = 0.0
@@ -307,7 +310,10 @@ class _Handler(BaseHTTPRequestHandler):
             while position < end:
                 data = file.read(min(PIECE, end - position))
                 done = position - start
-                if kind in ("reset", "close", "stall", "garbage") and done + len(data) > after:
+                if (
+                    kind in ("reset", "close", "stall", "garbage", "changed")
+                    and done + len(data) > after
+                ):
                     data = data[: max(0, after - done)]
                     self.wfile.write(data)
                     request.sent += len(data)
@@ -323,6 +329,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _break(self, kind: str) -> None:
         self.close_connection = True
+        if kind == "changed":
+            self.hub.on_change()
         if kind == "garbage":
             # More than was announced, of something else: the connection is beyond repair.
             self.wfile.write(b"\0" * 10)
