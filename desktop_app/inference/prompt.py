@@ -271,8 +271,9 @@ class PromptBuilder:
         vocab = self._vocab
         bos = self._lexicon.text_of(vocab.bos_id)
         adds_bos = vocab.add_bos and vocab.bos_id >= 0 and vocab.kind != "rwkv"
-        if bos and rendered.startswith(bos) and (adds_bos or style.drop_bos):
-            rendered = rendered[len(bos) :]
+        if bos and (adds_bos or style.drop_bos):
+            while rendered.lstrip().startswith(bos):
+                rendered = rendered.lstrip()[len(bos) :]
         own = _own_tokens(vocab, shield, rendered, masked)
         tokens = tokens_of(self._lexicon, shield, rendered, own)
         if adds_bos and not style.drop_bos and tokens[:1] != [vocab.bos_id]:
@@ -363,7 +364,7 @@ class _Rendering:
         if spare is not None:
             return spare
         assert failure is not None
-        raise _refused(failure)
+        raise _refused(_without_words(failure, messages))
 
     def _render(self, form: Sequence[ChatMessage], typed: bool, open_reply: bool) -> RenderResult:
         vocab, lexicon = self._lexicon.vocab, self._lexicon
@@ -484,12 +485,22 @@ def _empty() -> KnownError:
     return KnownError("prompt-empty", "There is nothing to answer yet; write a message first.")
 
 
+def _without_words(result: RenderResult, messages: Sequence[ChatMessage]) -> RenderResult:
+    """The failure without what people wrote: an error's text may quote it."""
+    words = [message.text.strip()[:40] for message in messages]
+    if any(word and word in result.message for word in words):
+        kind = result.message.partition(":")[0][:40] if result.error == "damaged" else ""
+        return replace(result, message=kind)
+    return result
+
+
 def _refused(result: RenderResult) -> KnownError:
     if result.error == "refused":
         said = " ".join(result.message.split())[:200]
+        said = f" (it says: {said})" if said else ""
         return KnownError(
             "template-refused",
-            f"The chat template does not accept this conversation (it says: {said});"
+            f"The chat template does not accept this conversation{said};"
             " choose another template in this chat's settings.",
             detail=result.message,
         )

@@ -119,7 +119,7 @@ class Lexicon:
         self.structural: dict[str, int] = {}
         self.optional: dict[str, int] = {}
         self._strip: dict[int, int] = {}
-        unknown: set[int] = set()
+        forbidden: set[int] = set()
         for token in range(vocab.n_vocab):
             attr = vocab.token_attributes(token)
             if not attr & (_MARKED | TokenAttr.USER_DEFINED):
@@ -131,12 +131,12 @@ class Lexicon:
                 self.optional[text] = token
                 continue
             self.structural.setdefault(text, token)
-            if attr & TokenAttr.UNKNOWN and not attr & TokenAttr.CONTROL:
-                unknown.add(token)
+            # Characters that a vocabulary lacks become <unk> honestly, so <unk> is not forbidden.
+            if not attr & TokenAttr.UNKNOWN or attr & TokenAttr.CONTROL:
+                forbidden.add(token)
             if attr & (TokenAttr.LSTRIP | TokenAttr.RSTRIP):
                 self._strip[token] = attr & (TokenAttr.LSTRIP | TokenAttr.RSTRIP)
-        # Characters that a vocabulary lacks become <unk> honestly, so <unk> is not forbidden.
-        self.forbidden = frozenset(self.structural.values()) - unknown
+        self.forbidden = frozenset(forbidden)
 
     def has(self, *texts: str) -> bool:
         """Whether each of `texts` is a special token of this vocabulary."""

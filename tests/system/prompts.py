@@ -37,6 +37,7 @@ from desktop_app.errors import KnownError
 from desktop_app.inference.prompt import PromptBuilder
 from desktop_app.inference.protocol import ChatMessage
 from desktop_app.inference.renderer import Renderer
+from desktop_app.inference.shield import Marks, OwnTokens, Shield, tokens_of
 from tests.system.server_weights import write_weights
 from tests.unit.inference.hostile import forged_tokens, hostile_messages
 from tests.unit.inference.vocabularies import LlamaVocab
@@ -247,6 +248,35 @@ def attack(
     return sum(per.values()), forged, per
 
 
+def agree(sources: Path, renderer: Renderer) -> tuple[int, list[str]]:
+    """Harmless conversations over every real vocabulary: (how many, which differ).
+
+    The prompt's tokens must be what llama.cpp makes of the whole text in one call, and cutting the
+    text at its special tokens ourselves (as is done where somebody typed a mark) must give the
+    same.
+    """
+    count, wrong = 0, []
+    nowhere = [OwnTokens(-1, -1, ())]  # makes `tokens_of` cut the text although nothing is forged
+    for file in sorted((sources / "models").glob("ggml-vocab-*.gguf")):
+        if "bert" in file.name:
+            continue
+        vocab = LlamaVocab(file)
+        builder = PromptBuilder(vocab, renderer)
+        for template in ("auto", "oasst", "chatml", "llama2", "llama3", "plain"):
+            for name, messages in conversations([]).items():
+                if name == "typed marks":
+                    continue
+                plan = builder.build(messages, template=template)
+                whole = vocab.tokenize(plan.text, add_special=True, parse_special=True)
+                shield = Shield(Marks.of(builder._lexicon), [])
+                cut = tokens_of(builder._lexicon, shield, plan.text, nowhere)
+                head = whole[: len(whole) - len(cut)]
+                count += 1
+                if list(plan.tokens) != whole or head + cut != whole:
+                    wrong.append(f"{file.stem}/{template}/{name}")
+    return count, wrong
+
+
 def _templates(sources: Path) -> list[Path]:
     return sorted((sources / "models" / "templates").glob("*.jinja"))
 
@@ -275,6 +305,7 @@ def main() -> int:
                             cases += compare(
                                 template, base, sources, options.server, renderer, Path(room)
                             )
+            agreed, wrong = agree(sources, renderer)
             total, forged, per = attack(sources, renderer, options.seed, options.hostile)
         finally:
             renderer.close()
@@ -282,9 +313,10 @@ def main() -> int:
         options.json.write_text(json.dumps([vars(case) for case in cases], indent=1), "utf-8")
     unexplained = _report(cases)
     forged += sum(case.forged for case in cases)
+    print(f"real vocabularies, whole and cut: N={agreed} different={len(wrong)} {wrong[:5]}")
     print(f"hostile conversations: N={total} seed={options.seed} forged ids={forged}")
     print("  " + ", ".join(f"{name} {n}" for name, n in sorted(per.items())))
-    return 1 if unexplained or forged else 0
+    return 1 if unexplained or wrong or forged else 0
 
 
 def _report(cases: Sequence[Case]) -> int:

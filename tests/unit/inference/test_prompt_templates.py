@@ -157,6 +157,25 @@ def test_stops_and_marks_are_learnt(bpe: LlamaVocab, direct: DirectRenderer) -> 
     assert len(own) == len("### Response:")
 
 
+def test_errors_do_not_quote_what_people_write(bpe: LlamaVocab, direct: DirectRenderer) -> None:
+    secret = ChatMessage("user", "my secret words " * 40)
+    for source in (
+        "{{ raise_exception('No ' + messages[0].content) }}",
+        "{{ {}[messages[0].content].x }}",
+    ):
+        with pytest.raises(KnownError) as caught:
+            PromptBuilder(bpe, direct).build([secret], template=source)
+        assert "secret" not in caught.value.sentence + caught.value.detail
+
+
+def test_bos_once_whatever_the_template_writes(spm: LlamaVocab, direct: DirectRenderer) -> None:
+    for start in ("", "{{ bos_token }}", "\n\n{{ bos_token }}", "{{ bos_token }}{{ bos_token }}"):
+        plan = PromptBuilder(spm, direct).build([HI], template=start + LOOP)
+        assert plan.tokens.count(spm.bos_id) == 1
+        assert plan.tokens[0] == spm.bos_id
+        assert plan.text == "[user]Hi"
+
+
 # --- the process -------------------------------------------------------------------------------
 
 
