@@ -204,6 +204,14 @@ class Connections:
         assert isinstance(action, _Action)
         return action
 
+    def wait(self, seconds: float) -> None:
+        """Sleep inside an action until it is cancelled.  Raises KnownError ``cancelled``."""
+        action = self.current()
+        if action.cancel is None:
+            time.sleep(seconds)
+        elif action.cancel.wait(seconds):
+            raise cancelled_error()
+
     # --- the log
 
     def entries(self) -> list[ConnectionEntry]:

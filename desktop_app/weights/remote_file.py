@@ -16,7 +16,7 @@ from .connections import Connections
 from .transfer import access_error, origin_of
 
 _MAX_REDIRECTS: Final = 8
-_TRIES: Final = 4
+_TRIES: Final = 6
 
 
 class RemoteFile:
@@ -51,12 +51,13 @@ class RemoteFile:
             return b""
         failure: Exception | None = None
         with self._connections.client(follow_redirects=False) as client:
-            for _ in range(_TRIES):
+            for number in range(_TRIES):
                 try:
                     data = self._read(client, offset, length)
                 except (httpx2.TransportError, _AgainError) as error:
                     failure = error
                     self._final = ""  # a signed link that ran out, or a server that went away
+                    self._connections.wait(0.1 * 2**number if number < _TRIES - 1 else 0.0)
                 else:
                     self.read_bytes += len(data)
                     return data
@@ -105,11 +106,11 @@ class RemoteFile:
         data = bytearray()
         for piece in response.iter_raw():
             data += piece
-            if len(data) > wanted:
-                raise _AgainError("more than asked for")
+            if len(data) >= wanted:
+                break  # some servers do not stop where they were asked to
         if len(data) < wanted:
             raise _AgainError("less than asked for")
-        return bytes(data)
+        return bytes(data[:wanted])
 
 
 class _AgainError(Exception):

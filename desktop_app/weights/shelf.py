@@ -90,12 +90,20 @@ class Shelf:
             return sorted(self._entries.values(), key=lambda e: (e.title.lower(), str(e.path)))
 
     def find(self, name: str) -> Entry:
-        """By path, file name or title.  Raises KnownError ``weights-unknown``."""
+        """By path, file name or title, or by a part that only one entry has.
+
+        Raises KnownError ``weights-unknown``.
+        """
         wanted = name.casefold()
+        partly = []
         for entry in self.entries():
             names = (str(entry.path), entry.path.name, entry.path.stem, entry.title)
             if wanted in (text.casefold() for text in names):
                 return entry
+            if any(wanted in text.casefold() for text in (entry.path.name, entry.title)):
+                partly.append(entry)
+        if len(partly) == 1:
+            return partly[0]
         raise KnownError(
             "weights-unknown",
             f"No weights named “{name}” are on this computer. See the list, or add the file.",

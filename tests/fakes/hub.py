@@ -67,6 +67,7 @@ class Request:
     path: str
     range_start: int | None
     authorization: str
+    range_end: int | None = None
     fault: str = ""
     status: int = 0
     sent: int = 0
@@ -235,13 +236,14 @@ class _Handler(BaseHTTPRequestHandler):
 
     def start(self) -> tuple[str, dict[str, list[str]], Request]:
         parts = urllib.parse.urlsplit(self.path)
-        match = re.match(r"bytes=(\d+)-", self.headers.get("Range", ""))
+        match = re.match(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
         request = Request(
             self.origin,
             self.command,
             parts.path,
             int(match[1]) if match else None,
             self.headers.get("Authorization", ""),
+            range_end=int(match[2]) + 1 if match and match[2] else None,
         )
         self.hub.record(request)
         return urllib.parse.unquote(parts.path), urllib.parse.parse_qs(parts.query), request
@@ -286,6 +288,8 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             request.status = 206
         end = size
+        if request.status == 206 and request.range_end is not None:
+            end = min(size, request.range_end)
         if kind == "short" and fault is not None:
             end = min(size, start + fault.after)
         self.send_response(request.status)
