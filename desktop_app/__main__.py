@@ -6,7 +6,15 @@ milliseconds and never load the window's or the database's code.
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from desktop_app.paths import Profile
+
+_DISPLAYS = ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM")
 
 
 def main() -> int:
@@ -19,9 +27,25 @@ def main() -> int:
         from desktop_app.inference.render_process import main as run_renderer
 
         return run_renderer()
-    from desktop_app.cli import main as run_command
+    from desktop_app import cli
 
-    return run_command()
+    if cli.names_no_command(sys.argv[1:]):
+        window = _window()
+        if window is not None:
+            return cli.with_profile(sys.argv[1:], window)
+    return cli.main()
+
+
+def _window() -> Callable[[Profile], int] | None:
+    """What opens the window; None where there is none (then Grove talks in the terminal)."""
+    if sys.platform == "linux" and not any(map(os.environ.get, _DISPLAYS)):
+        return None  # Qt would abort the process
+    try:
+        from desktop_app.app import main as open_window
+    except ImportError as error:
+        print(f"The window cannot be opened ({error}).", file=sys.stderr)
+        return None
+    return open_window
 
 
 if __name__ == "__main__":

@@ -61,6 +61,7 @@ def stop() -> None:
     for handler in list(_logger.handlers):
         _logger.removeHandler(handler)
         handler.close()
+    _logger.propagate = True
 
 
 class _Bugs:

@@ -9,27 +9,52 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from desktop_app import log
 from desktop_app.cli.loop import Interrupted
 from desktop_app.cli.terminal import INTERRUPTED, show_error
 from desktop_app.errors import KnownError
+from desktop_app.paths import Profile
 from desktop_app.version import VERSION
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit status.  Main thread only."""
+    """Run one command and return its exit status.  Main thread only.
+
+    Without a command it is ``chat``: what a computer without a window gets.
+    """
     log.catch_bugs()
     parser = build_parser()
     args = parser.parse_args(argv)
     if getattr(args, "run", None) is None:
-        # Without a window `grove` talks in the terminal.
         args = parser.parse_args([*(sys.argv[1:] if argv is None else argv), "chat"])
-    as_json = bool(getattr(args, "json", False))
+    return _guarded(lambda: args.run(args), as_json=bool(getattr(args, "json", False)))
+
+
+def names_no_command(argv: Sequence[str]) -> bool:
+    """Whether these arguments ask for the window: none but ``--profile DIR``."""
+    return not argv or (argv[0] == "--profile" and len(argv) == 2) or _is_profile_only(argv)
+
+
+def _is_profile_only(argv: Sequence[str]) -> bool:
+    return len(argv) == 1 and argv[0].startswith("--profile=")
+
+
+def with_profile(argv: Sequence[str], work: Callable[[Profile], int]) -> int:
+    """Run `work` with the profile that the arguments name."""
+    from desktop_app.cli.frame import profile_of
+
+    parser = argparse.ArgumentParser(prog="grove")
+    parser.add_argument("--profile", type=Path)
+    args = parser.parse_args(argv)
+    return _guarded(lambda: work(profile_of(args.profile)), as_json=False)
+
+
+def _guarded(work: Callable[[], int], *, as_json: bool) -> int:
     try:
-        status: int = args.run(args)
+        return work()
     except KnownError as error:
         show_error(error, as_json=as_json)
         return 1
@@ -39,7 +64,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Whoever read our output has enough of it (`grove search x | head -1`).
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    return status
 
 
 def build_parser() -> argparse.ArgumentParser:

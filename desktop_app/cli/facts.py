@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import argparse
+import os
 import platform
+import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+import desktop_app
 from desktop_app.cli.frame import Frame, opened, profile_of
 from desktop_app.cli.terminal import one_line, print_json, safe, say, styled
 from desktop_app.conversation.node import State
 from desktop_app.errors import KnownError
+from desktop_app.inference.engine import engine_command
+from desktop_app.inference.protocol import PROTOCOL_VERSION, Hello, ProtocolError, decode_event
 from desktop_app.inference.sampling import Sampling
 from desktop_app.paths import Profile, starter_weights
 from desktop_app.version import VERSION
+
+_HELLO_S: Final = 60.0
 
 
 def add_parsers(commands: Any) -> None:
@@ -59,7 +66,7 @@ def _doctor(frame: Frame) -> dict[str, Any]:
     profile = frame.profile
     engine: dict[str, Any] = {"build": "", "devices": [], "error": ""}
     try:
-        hello = frame.engine.hello()
+        hello = engine_hello()
         engine["build"] = hello.engine
         engine["devices"] = [asdict(device) for device in hello.devices]
     except KnownError as error:
@@ -84,6 +91,32 @@ def _doctor(frame: Frame) -> dict[str, Any]:
         "counts": frame.loop.wait(frame.library.counts()),
         "weights": frame.settings.weights_path,
     }
+
+
+def engine_hello() -> Hello:
+    """What a fresh engine child says of itself; it ends when nothing is asked of it.
+
+    KnownError("engine-start") when it does not come up.
+    """
+    package = str(Path(desktop_app.__file__).resolve().parents[1])
+    paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
+    try:
+        child = subprocess.run(
+            engine_command(),
+            input=b"",
+            capture_output=True,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+            timeout=_HELLO_S,
+            check=False,
+        )
+        _, event = decode_event(child.stdout.partition(b"\n")[0])
+    except (OSError, subprocess.TimeoutExpired, ProtocolError) as error:
+        raise KnownError(
+            "engine-start", "The engine does not start. Install Grove again.", detail=str(error)
+        ) from error
+    if not isinstance(event, Hello):
+        raise KnownError("engine-start", "The engine does not start. Install Grove again.")
+    return event
 
 
 def _say_doctor(report: dict[str, Any]) -> None:
@@ -114,7 +147,7 @@ def run_selftest(args: argparse.Namespace) -> int:
         weights = args.weights or starter_weights()
         results = [
             _try("database", lambda: _test_database(profile)),
-            _try("engine", lambda: _test_engine(profile)),
+            _try("engine", _test_engine),
         ]
         if weights is None:
             results.append(
@@ -161,10 +194,11 @@ def _test_database(profile: Profile) -> str:
     return "wrote, searched, opened again, undid; check ok"
 
 
-def _test_engine(profile: Profile) -> str:
-    with opened(profile) as frame:
-        hello = frame.engine.hello()
-        return f"{hello.engine}, {len(hello.devices)} devices"
+def _test_engine() -> str:
+    hello = engine_hello()
+    if hello.protocol != PROTOCOL_VERSION:
+        raise KnownError("engine-version", "The engine is of another version. Install Grove again.")
+    return f"{hello.engine}, {len(hello.devices)} devices"
 
 
 def _test_reply(profile: Profile, weights: Path) -> str:
