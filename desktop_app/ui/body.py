@@ -45,6 +45,7 @@ class MessageBody:
         self._pieces: list[Piece] = []
         self._tops: list[float] = []
         self._rest = 0
+        self.wants_more = False
 
     # Content
 
@@ -154,6 +155,7 @@ class MessageBody:
             if self._build(index):
                 changed = True
             index += 1
+        self.wants_more = self._rest > 0 and self._bottom() < bottom
         return changed
 
     def _bottom(self) -> float:

@@ -114,6 +114,10 @@ class Maths(QObject):
         """Whether the worker still has this formula to do."""
         return (tex, display, size_px) in self._waiting
 
+    def wait(self) -> None:
+        """Wait until the worker has nothing to do; for tests and pictures."""
+        self._pool.waitForDone(20_000)
+
     def close(self) -> None:
         """Drop what waits and let the worker end."""
         self._closed.set()

@@ -232,13 +232,23 @@ class Piece:
 
     def _fill(self, document: QTextDocument, before: str) -> None:
         del before
-        has_maths = any(run.look & Look.MATH for run in self.block.runs)
         cursor = QTextCursor(document)
         cursor.beginEditBlock()
-        cursor.setBlockFormat(line_format(self._line(), fixed=not has_maths))
+        cursor.setBlockFormat(line_format(self._line(), fixed=not self._is_tall()))
         self.segments = []
         insert_runs(self, cursor, self.block.runs, heading=self.block.heading)
         cursor.endEditBlock()
+
+    def _is_tall(self) -> bool:
+        """Whether a formula is higher than a line of text."""
+        size, line = self.look.maths_size(self.block.heading), self._line()
+        for run in self.block.runs:
+            if run.look & Look.MATH:
+                display = bool(run.look & Look.DISPLAY)
+                found = maths().formula(run.text, display=display, size_px=size)
+                if found is not None and (found.ascent > line * 0.8 or found.descent > line * 0.36):
+                    return True
+        return False
 
     def _measured(self) -> float:
         assert self.document is not None
@@ -306,16 +316,16 @@ class Piece:
         return None
 
     def end_point(self) -> QPointF:
-        """Right of the last letter, at the top of its line: where the caret stands."""
+        """The top of the caret right of the last letter."""
         assert self.document is not None
         block = self.document.lastBlock()
         layout = block.layout()
         if layout.lineCount() == 0:
             return self.origin
         line = layout.lineAt(layout.lineCount() - 1)
-        box = self.document.documentLayout().blockBoundingRect(block)
-        x = line.naturalTextWidth() + line.x()
-        return self.origin + QPointF(x, box.bottom() - self._line())
+        base = layout.position().y() + line.y() + line.ascent()
+        caret = self.look.theme.px(18)
+        return self.origin + QPointF(line.x() + line.naturalTextWidth() + 1, base - caret * 0.78)
 
     # Painting
 

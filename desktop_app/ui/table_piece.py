@@ -17,12 +17,15 @@ from PySide6.QtGui import (
     QTextTableFormat,
 )
 
-from desktop_app.ui.blocks import Block, Run, Table, plain_runs
+from desktop_app.ui.blocks import Block, Look, Run, Table, plain_runs
 from desktop_app.ui.pieces import Piece, PieceLook, Segment, insert_runs, line_format
 
 _GAP = 28.0
 _PAD = 6.0
 _NARROWEST = 44.0
+_EXTRA = 12.0
+"""Code and bold words are wider than the measured letters."""
+
 _ALIGN = {
     "left": Qt.AlignmentFlag.AlignLeft,
     "center": Qt.AlignmentFlag.AlignHCenter,
@@ -75,17 +78,18 @@ class TablePiece(Piece):
 
     def _widths(self) -> list[float]:
         """Natural widths; when they do not fit, the wide columns give way."""
-        font = self.look.theme.font("table")
-        font.setWeight(QFont.Weight.Medium)
-        metrics = QFontMetricsF(font)
+        of_cells = QFontMetricsF(self.look.theme.font("table"))
+        of_head = QFontMetricsF(self.look.theme.font("name"))
         count = len(self.table.align)
         natural = [_NARROWEST] * count
         for row in self._rows():
+            metrics = of_head if row is self.table.head else of_cells
             for index, cell in enumerate(row[:count]):
                 text = plain_runs(cell)[:120]
                 widest = max((metrics.horizontalAdvance(x) for x in text.split("\n")), default=0)
-                code = sum(9 for run in cell if run.look & 8)
-                natural[index] = max(natural[index], widest + code + _GAP + 2)
+                extra = sum(_EXTRA for run in cell if run.look & (Look.CODE | Look.BOLD))
+                gap = _GAP if index + 1 < count else 0
+                natural[index] = max(natural[index], widest + extra + gap + 2)
         room = self._room()
         if sum(natural) <= room or not count:
             return natural
@@ -139,7 +143,7 @@ class TablePiece(Piece):
         cell_forms = [self._cell_format(index) for index in range(columns)]
         line = line_format(self._line(), fixed=False)
         for y, row in enumerate(rows):
-            is_head = y == 0 and bool(self.table.head)
+            is_head = row is self.table.head
             for x, cell in enumerate(row[:columns]):
                 place = made.cellAt(y, x)
                 place.setFormat(cell_forms[x])

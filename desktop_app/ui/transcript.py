@@ -1,13 +1,66 @@
-"""The transcript: the messages of the active path, only those on screen as real widgets."""
+"""The transcript: the messages of the active path, only those on screen as real widgets.
+
+Heights of all rows are prefix-summed; rows that were never seen have guessed heights.  Whatever
+changes (a guess that turns out wrong, a formula that gets ready, another width), the piece of text
+at the top of the view stays where it is: see `_anchor` and `_restore`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate
 
-from PySide6.QtCore import Signal
-from PySide6.QtWidgets import QAbstractScrollArea, QWidget
+from PySide6.QtCore import QEvent, QPoint, QPointF, QRect, Qt, QTimer, Signal
+from PySide6.QtGui import (
+    QContextMenuEvent,
+    QGuiApplication,
+    QKeyEvent,
+    QMouseEvent,
+    QPainter,
+    QPaintEvent,
+    QResizeEvent,
+    QWheelEvent,
+)
+from PySide6.QtWidgets import QAbstractScrollArea, QApplication, QFrame, QMenu, QWidget
 
-from desktop_app.ui.row_view import RowView
+from desktop_app.ui import theme
+from desktop_app.ui.body import Spot
+from desktop_app.ui.controls import name_control
+from desktop_app.ui.maths import maths
+from desktop_app.ui.row import Row
+from desktop_app.ui.row_content import (
+    GUTTER,
+    MEASURE,
+    WIDEST,
+    Looks,
+    Place,
+    RowContent,
+    guess_row_height,
+)
+from desktop_app.ui.row_menu import message_menu
+from desktop_app.ui.row_view import EditMode, RowView
+from desktop_app.ui.transcript_pointer import JumpButton, Pointer
+from desktop_app.ui.transcript_selection import TranscriptSelection
+from desktop_app.ui.words import tr
+
+_EDGE = 24
+_TOP = 10
+_OVERSCAN = 120
+_KEPT_CONTENTS = 80
+_AT_END_PX = 6
+
+
+@dataclass(frozen=True, slots=True)
+class _Anchor:
+    """What stands still: a row (by id and index), a piece of its text, and its y in the view."""
+
+    message_id: int
+    row: int
+    piece: int
+    y: float
 
 
 class Transcript(QAbstractScrollArea):
@@ -21,6 +74,7 @@ class Transcript(QAbstractScrollArea):
     edit_saved = Signal(int, str, str)  # message id, text, EditMode value
     elsewhere_requested = Signal(int, int)  # message id, version (from 1): Show
     failure_action = Signal(int, str)  # message id, RowAction.key
+    details_requested = Signal(int)
     keep_path_requested = Signal(int)
     link_activated = Signal(str)  # http, https and mailto only
     retry_requested = Signal(int)
@@ -36,6 +90,45 @@ class Transcript(QAbstractScrollArea):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._rows: list[RowView] = []
+        self._index: dict[int, int] = {}
+        self._heights: list[float] = []
+        self._tops: list[float] = [0.0]
+        self._contents: OrderedDict[int, RowContent] = OrderedDict()
+        self._live: dict[int, Row] = {}
+        self._spare: list[Row] = []
+        self._looks = Looks(theme.current(), self.devicePixelRatioF())
+        self._column = 0.0
+        self._left = 0.0
+        self._at_end = True
+        self._placing = False
+        self._current = 0
+        self._hovered = 0
+        self._drafts: dict[int, str] = {}
+        self._code: tuple[int, int, bool] = (0, -1, False)
+        self.selection = TranscriptSelection()
+        self._pointer = Pointer(self)
+        self._settle = QTimer(self, interval=0, singleShot=True)
+        self._settle.timeout.connect(self.relayout)
+        self._copied = QTimer(self, interval=1500, singleShot=True)
+        self._copied.timeout.connect(self._forget_copied)
+        self._build()
+
+    def _build(self) -> None:
+        name_control(self, "transcript", tr("row.transcript"))
+        self.setFrameShape(QFrame.Shape.NoFrame)
+        self.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.viewport().setAttribute(Qt.WidgetAttribute.WA_OpaquePaintEvent)
+        self.viewport().setMouseTracking(True)
+        self.verticalScrollBar().valueChanged.connect(self._scrolled)
+        self.verticalScrollBar().setSingleStep(40)
+        self._jump = JumpButton(self)
+        self._jump.clicked.connect(self.scroll_to_end)
+        self._jump.hide()
+        theme.current().changed.connect(self._restyle)
+        maths().ready.connect(self._formula_ready)
+
+    # Rows
 
     def set_rows(self, rows: Sequence[RowView], *, keep: int = 0) -> None:
         """Show these messages.
@@ -44,44 +137,817 @@ class Transcript(QAbstractScrollArea):
         stays there; with `keep` (a message id, such as the one whose version was switched) the
         first row that changed at or after it keeps its place on screen.
         """
-        raise NotImplementedError
+        anchor = self._anchor_for(keep, rows) if keep else self._anchor()
+        old_heights = {
+            view.message_id: height for view, height in zip(self._rows, self._heights, strict=True)
+        }
+        before = {view.message_id: view for view in self._rows}
+        self._rows = list(rows)
+        self._index = {view.message_id: index for index, view in enumerate(self._rows)}
+        self.selection.set_order(self._index)
+        line, letter = self._looks.reading.line, self._looks.reading.letter
+        width = self._column or MEASURE + GUTTER
+        self._heights = []
+        for view in self._rows:
+            same = before.get(view.message_id)
+            if same is not None and same.text is view.text:
+                self._heights.append(old_heights[view.message_id])
+            else:
+                self._heights.append(guess_row_height(view, width, line, letter))
+        for message_id in [one for one in self._live if one not in self._index]:
+            self._release(message_id, forget_editor=True)
+        for message_id, content in self._contents.items():
+            if message_id in self._index:
+                content.set_view(self._rows[self._index[message_id]])
+        for message_id, row in self._live.items():
+            row.show_content(self._contents[message_id])
+        if self._current not in self._index:
+            self._current = 0
+        self._sum()
+        self._restore(anchor)
 
     def update_row(self, row: RowView) -> None:
         """Show another state of one message; a message that is not shown is ignored."""
-        raise NotImplementedError
+        index = self._index.get(row.message_id)
+        if index is None:
+            return
+        anchor = self._anchor()
+        self._rows[index] = row
+        content = self._contents.get(row.message_id)
+        if content is None:
+            line, letter = self._looks.reading.line, self._looks.reading.letter
+            self._heights[index] = guess_row_height(row, self._column, line, letter)
+        else:
+            content.set_view(row)
+            live = self._live.get(row.message_id)
+            if live is not None:
+                live.refresh()
+                live.update()
+            else:
+                self._heights[index] = content.guess_height()
+        self._sum()
+        self._restore(anchor)
 
     def stream(self, message_id: int, text: str, reasoning: str = "") -> None:
         """The whole text so far of a reply being written; only its end is laid out again."""
-        raise NotImplementedError
+        index = self._index.get(message_id)
+        if index is None:
+            return
+        view = self._rows[index]
+        began = bool(reasoning) != bool(view.reasoning) or bool(text) != bool(view.text)
+        self._rows[index] = replace(view, text=text, reasoning=reasoning)
+        content = self._contents.get(message_id)
+        if content is None:
+            return
+        row = self._live.get(message_id)
+        before = content.body.height
+        count = len(content.body.pieces)
+        content.view = self._rows[index]
+        content.stream(text, reasoning)
+        if row is None:
+            height = content.guess_height()
+            if height != self._heights[index]:
+                self._heights[index] = height
+                self._changed_below(index)
+            return
+        if began or reasoning != view.reasoning:
+            row.refresh()
+        self._streamed(index, row, content, before, count)
+
+    def _streamed(
+        self, index: int, row: Row, content: RowContent, before: float, count: int
+    ) -> None:
+        """Lay out the end of a row that grew, and paint only that."""
+        top = self._tops[index] - self._scroll()
+        content.layout(-top - _OVERSCAN, self.viewport().height() - top + _OVERSCAN)
+        first = max(0, min(count, len(content.body.pieces)) - 1)
+        if content.boxes.height != self._heights[index]:
+            self._heights[index] = content.boxes.height
+            self._changed_below(index)
+        dirty = content.boxes.body_top + min(content.body.top(first), before) - 30
+        if content.reasoning is not None and content.reasoning_open:
+            dirty = content.boxes.reasoning_top
+        row.update(0, round(dirty), row.width(), row.height())
+
+    def _changed_below(self, index: int) -> None:
+        """A row got another height: rows below move, and the end stays in view if it was."""
+        self._tops[index + 1 :] = [
+            self._tops[index] + total for total in accumulate(self._heights[index:])
+        ]
+        stick = self._at_end
+        self._set_range()
+        if stick:
+            self._set_scroll(self.verticalScrollBar().maximum())
+        self._realise()
+
+    def _content(self, view: RowView) -> RowContent:
+        content = self._contents.get(view.message_id)
+        if content is None:
+            content = RowContent(view, self._looks)
+            content.set_width(self._column or MEASURE + GUTTER)
+            self._contents[view.message_id] = content
+            self._trim()
+        else:
+            self._contents.move_to_end(view.message_id)
+        return content
+
+    def content_of(self, message_id: int) -> RowContent | None:
+        """The content of a message that was seen."""
+        return self._contents.get(message_id)
+
+    def _trim(self) -> None:
+        for message_id in list(self._contents):
+            if len(self._contents) <= _KEPT_CONTENTS:
+                return
+            if message_id not in self._live:
+                del self._contents[message_id]
+
+    # Geometry
+
+    def _sum(self) -> None:
+        self._tops = [float(_TOP), *(_TOP + total for total in accumulate(self._heights))]
+
+    def _scroll(self) -> int:
+        return self.verticalScrollBar().value()
+
+    def _set_range(self) -> None:
+        self._placing = True
+        bar = self.verticalScrollBar()
+        page = self.viewport().height()
+        bar.setPageStep(page)
+        bar.setRange(0, max(0, round(self._tops[-1]) + 8 - page))
+        self._placing = False
+
+    def _set_scroll(self, value: float) -> None:
+        self._placing = True
+        self.verticalScrollBar().setValue(round(value))
+        self._placing = False
+        bar = self.verticalScrollBar()
+        self._at_end = bar.value() >= bar.maximum() - _AT_END_PX
+        self._show_jump()
+
+    def _measure_column(self) -> bool:
+        """Take the view's width; True when the column changed."""
+        width = self.viewport().width()
+        measure = min(WIDEST, MEASURE * max(1.0, theme.current().text_scale))
+        column = max(200.0, min(float(width - 2 * _EDGE), measure + GUTTER))
+        self._left = max(float(_EDGE), float((width - column) // 2))
+        if column == self._column:
+            return False
+        self._column = column
+        for content in self._contents.values():
+            content.set_width(column)
+        for row in self._live.values():
+            row.arrange_editor()
+        line, letter = self._looks.reading.line, self._looks.reading.letter
+        self._heights = [
+            self._contents[view.message_id].guess_height()
+            if view.message_id in self._contents
+            else guess_row_height(view, column, line, letter)
+            for view in self._rows
+        ]
+        self._sum()
+        return True
+
+    def _row_at(self, y: float) -> int:
+        return min(max(0, bisect_right(self._tops, y) - 1), max(0, len(self._rows) - 1))
+
+    def _anchor(self) -> _Anchor | None:
+        """The piece of text at the top of the view, or the end when it is in view."""
+        if not self._rows:
+            return None
+        top = self._scroll()
+        index = self._row_at(top)
+        view = self._rows[index]
+        piece, y = -1, self._tops[index] - top
+        content = self._contents.get(view.message_id)
+        if content is not None and y < 0 and content.body.pieces:
+            piece = content.body.piece_at(-y - content.boxes.body_top)
+            y += content.boxes.body_top + content.body.top(piece)
+        return _Anchor(view.message_id, index, piece, y)
+
+    def _anchor_for(self, keep: int, rows: Sequence[RowView]) -> _Anchor | None:
+        """Keep a message's row, or the row that stands in its place, where it is on screen."""
+        index = self._index.get(keep, -1)
+        if index < 0:
+            index = next((n for n, view in enumerate(rows) if view.message_id == keep), -1)
+        if not 0 <= index < len(self._rows):
+            return self._anchor()
+        self._at_end = False
+        return _Anchor(keep, index, -1, self._tops[index] - self._scroll())
+
+    def _restore(self, anchor: _Anchor | None) -> None:
+        """Lay out what is in view with the anchor where it was, or at the end."""
+        if not self.viewport().width():
+            return
+        self._measure_column()
+        stick = self._at_end
+        for _pass in range(4):
+            self._set_range()
+            if stick:
+                self._set_scroll(self.verticalScrollBar().maximum())
+            elif anchor is not None and self._rows:
+                self._set_scroll(self._anchored(anchor))
+            if not self._layout_view():
+                break
+        self._place_rows()
+
+    def _anchored(self, anchor: _Anchor) -> float:
+        index = self._index.get(anchor.message_id, min(anchor.row, len(self._rows) - 1))
+        top = self._tops[index]
+        content = self._contents.get(self._rows[index].message_id)
+        if anchor.piece >= 0 and content is not None:
+            top += content.boxes.body_top + content.body.top(anchor.piece)
+        return top - anchor.y
+
+    def relayout(self) -> None:
+        """Lay out the view again with what is at its top standing still."""
+        self._restore(self._anchor())
+
+    def _layout_view(self) -> bool:
+        """Lay out the rows in view; True when a height was not what it was thought to be."""
+        if not self._rows:
+            return False
+        height = self.viewport().height()
+        scroll = self._scroll()
+        index = self._row_at(scroll - _OVERSCAN)
+        changed = False
+        top = self._tops[index]
+        while index < len(self._rows) and top - scroll < height + _OVERSCAN:
+            content = self._content(self._rows[index])
+            content.set_width(self._column)
+            offset = scroll - top
+            found = content.layout(offset - _OVERSCAN, offset + height + _OVERSCAN)
+            if found != self._heights[index]:
+                self._heights[index] = found
+                changed = True
+            top += found
+            index += 1
+        if changed:
+            self._sum()
+        return changed
+
+    # Widgets
+
+    def _realise(self) -> None:
+        """Lay out and place the rows in view."""
+        for _pass in range(3):
+            anchor = self._anchor()
+            stick = self._at_end
+            if not self._layout_view():
+                break
+            self._set_range()
+            if stick:
+                self._set_scroll(self.verticalScrollBar().maximum())
+            elif anchor is not None:
+                self._set_scroll(self._anchored(anchor))
+        self._place_rows()
+
+    def _place_rows(self) -> None:
+        height, scroll = self.viewport().height(), self._scroll()
+        wanted: dict[int, int] = {}
+        if self._rows:
+            index = self._row_at(scroll)
+            while index < len(self._rows) and self._tops[index] - scroll < height:
+                wanted[self._rows[index].message_id] = index
+                index += 1
+        for message_id in [one for one in self._live if one not in wanted]:
+            if not self._is_pinned(message_id):
+                self._release(message_id)
+            elif message_id in self._index:
+                wanted[message_id] = self._index[message_id]
+        for message_id, index in wanted.items():
+            self._place_row(message_id, index, scroll)
+        rest = any(content.body.wants_more for content in self._visible_contents(wanted))
+        if rest:
+            self._settle.start()
+
+    def _visible_contents(self, wanted: dict[int, int]) -> list[RowContent]:
+        return [self._contents[one] for one in wanted if one in self._contents]
+
+    def _place_row(self, message_id: int, index: int, scroll: int) -> None:
+        row = self._live.get(message_id)
+        content = self._content(self._rows[index])
+        if row is None:
+            row = self._spare.pop() if self._spare else Row(self.viewport(), self)
+            row.show_content(content)
+            self._live[message_id] = row
+            row.set_active(message_id == self._active())
+            if message_id in self._drafts:
+                row.open_editor(self._drafts[message_id])
+        edges = (index == 0, index == len(self._rows) - 1)
+        if (row.is_first, row.is_last) != edges:
+            row.is_first, row.is_last = edges
+            row.update()
+        top = round(self._tops[index]) - scroll
+        size = round(self._tops[index + 1]) - round(self._tops[index])
+        box = QRect(0, top, self.viewport().width(), size)
+        if row.geometry() != box:
+            row.setGeometry(box)
+        row.place(self._left, self._column, -top)
+        if row.isHidden():
+            row.show()
+
+    def _is_pinned(self, message_id: int) -> bool:
+        row = self._live[message_id]
+        focused = QApplication.focusWidget()
+        inside = focused is not None and (focused is row or row.isAncestorOf(focused))
+        return row.editor is not None or inside or self._pointer.holds(row)
+
+    def _release(self, message_id: int, *, forget_editor: bool = False) -> None:
+        row = self._live.pop(message_id)
+        if forget_editor:
+            self._drafts.pop(message_id, None)
+        if row.hasFocus() or row.editor is not None:
+            row.clearFocus()
+        row.hide()
+        row.close_editor()
+        row.content = None
+        if len(self._spare) < 12:
+            self._spare.append(row)
+        else:
+            row.deleteLater()
+
+    # Scrolling
+
+    def _scrolled(self) -> None:
+        if self._placing:
+            return
+        bar = self.verticalScrollBar()
+        self._at_end = bar.value() >= bar.maximum() - _AT_END_PX
+        self._realise()
+        self._show_jump()
+        self.position_changed.emit()
 
     def position(self) -> tuple[int, int]:
         """What stands at the top of the view: message id (0 when empty) and px into it."""
-        raise NotImplementedError
+        if not self._rows:
+            return 0, 0
+        top = self._scroll()
+        index = self._row_at(top)
+        return self._rows[index].message_id, round(top - self._tops[index])
 
     def set_position(self, message_id: int, offset: int) -> None:
         """Scroll so that this message stands `offset` px above the top."""
-        raise NotImplementedError
+        index = self._index.get(message_id)
+        if index is None:
+            return
+        self._at_end = False
+        self._restore(_Anchor(message_id, index, -1, float(-offset)))
+
+    @property
+    def is_at_end(self) -> bool:
+        """Whether the end is in view, so that a growing reply keeps it there."""
+        return self._at_end
 
     def reveal(self, message_id: int) -> None:
         """Scroll a message into view, make it current and let it stand out for a moment."""
-        raise NotImplementedError
+        index = self._index.get(message_id)
+        if index is None:
+            return
+        self._at_end = False
+        self._restore(_Anchor(message_id, index, -1, 24.0 if index else float(_TOP)))
+        self._make_current(message_id)
+        self._set_active()
 
     def scroll_to_end(self) -> None:
         """Scroll to the last message and stay at the end while it grows."""
-        raise NotImplementedError
+        self._at_end = True
+        self._restore(None)
 
-    def start_editing(self, message_id: int) -> None:
-        """Open the editor in a row."""
-        raise NotImplementedError
+    def _show_jump(self) -> None:
+        bar = self.verticalScrollBar()
+        away = bar.maximum() - bar.value() > 120
+        if away != self._jump.isVisible():
+            self._jump.setVisible(away)
+        if away:
+            self._jump.place()
 
-    def editing(self) -> dict[int, str]:
-        """Unsaved texts of open editors, by message id."""
-        raise NotImplementedError
+    def paintEvent(self, event: QPaintEvent) -> None:
+        QPainter(self.viewport()).fillRect(event.rect(), theme.current().color("canvas"))
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        super().resizeEvent(event)
+        self._restore(self._anchor())
+        self._jump.place()
+
+    def wheelEvent(self, event: QWheelEvent) -> None:
+        if event.modifiers() & Qt.KeyboardModifier.ControlModifier:
+            event.ignore()  # the window may scale its text
+            return
+        super().wheelEvent(event)
+
+    def changeEvent(self, event: QEvent) -> None:
+        super().changeEvent(event)
+        if event.type() == QEvent.Type.LanguageChange:
+            self._refresh_words()
+
+    def _refresh_words(self) -> None:
+        for row in self._live.values():
+            row.refresh()
+        self.relayout()
+
+    def event(self, event: QEvent) -> bool:
+        if event.type() == QEvent.Type.DevicePixelRatioChange:
+            self._restyle()
+        return super().event(event)
+
+    def _restyle(self) -> None:
+        self._looks = Looks(theme.current(), self.devicePixelRatioF())
+        anchor = self._anchor()
+        self._column = 0.0
+        for content in self._contents.values():
+            content.set_looks(self._looks)
+        for row in self._live.values():
+            row.refresh()
+            row.update()
+        self._restore(anchor)
+        self.viewport().update()
+
+    def _formula_ready(self, tex: str) -> None:
+        hit = False
+        for message_id, content in self._contents.items():
+            if content.formula_ready(tex):
+                hit = True
+                row = self._live.get(message_id)
+                if row is not None:
+                    row.update()
+        if hit:
+            self._settle.start()
+
+    # Current message, keys
 
     def current(self) -> int:
         """The id of the message with the focus, else of the last one; 0 when empty."""
-        raise NotImplementedError
+        if self._current:
+            return self._current
+        return self._rows[-1].message_id if self._rows else 0
+
+    def _active(self) -> int:
+        return self._hovered or self._current
+
+    def _make_current(self, message_id: int) -> None:
+        if message_id != self._current:
+            self._current = message_id
+            self.current_changed.emit(message_id)
+
+    def _set_active(self) -> None:
+        active = self._active()
+        for message_id, row in self._live.items():
+            row.set_active(message_id == active)
+            policy = Qt.FocusPolicy.StrongFocus
+            if message_id != self.current():
+                policy = Qt.FocusPolicy.ClickFocus
+            row.setFocusPolicy(policy)
+
+    def focus_current(self) -> None:
+        """Give the keyboard to the current message, or the last one in view."""
+        message_id = self._current if self._current in self._index else 0
+        if not message_id and self._rows:
+            bottom = self._scroll() + self.viewport().height() - 1
+            message_id = self._rows[self._row_at(bottom)].message_id
+        self._focus_row(message_id)
+
+    def _focus_row(self, message_id: int) -> None:
+        index = self._index.get(message_id)
+        if index is None:
+            return
+        height, scroll = self.viewport().height(), self._scroll()
+        top, bottom = self._tops[index], self._tops[index + 1]
+        if top < scroll or bottom > scroll + height:
+            y = 0.0 if bottom - top > height or top < scroll else height - (bottom - top)
+            at_end = index == len(self._rows) - 1 and y > 0
+            self._at_end = at_end
+            self._restore(_Anchor(message_id, index, -1, y))
+        row = self._live.get(message_id)
+        if row is not None:
+            row.setFocus(Qt.FocusReason.TabFocusReason)
+
+    def row_focused(self, row: Row) -> None:
+        """A row got the focus."""
+        self._make_current(row.message_id)
+        self._set_active()
+
+    def row_key(self, row: Row, event: QKeyEvent) -> bool:
+        """A key pressed in a row; True when it was for us."""
+        key, bar = event.key(), self.verticalScrollBar()
+        if event.modifiers() & Qt.KeyboardModifier.ControlModifier:
+            return self._control_key(key)
+        pages = {
+            Qt.Key.Key_PageUp: -bar.pageStep() + 40,
+            Qt.Key.Key_PageDown: bar.pageStep() - 40,
+        }
+        if key in (Qt.Key.Key_Up, Qt.Key.Key_Down):
+            self._step(row, 1 if key == Qt.Key.Key_Down else -1)
+        elif key in pages:
+            bar.setValue(bar.value() + pages[Qt.Key(key)])
+        elif key == Qt.Key.Key_Home:
+            self._focus_row(self._rows[0].message_id)
+        elif key == Qt.Key.Key_End:
+            self._focus_row(self._rows[-1].message_id)
+        elif key in (Qt.Key.Key_Left, Qt.Key.Key_Right) and row.view.versions > 1:
+            step = 1 if key == Qt.Key.Key_Right else -1
+            self.act(row.message_id, "version", row.view.version + step)
+        elif key == Qt.Key.Key_Menu:
+            self._open_menu(row.message_id, row.mapToGlobal(QPoint(round(row.left) + 60, 30)))
+        elif key == Qt.Key.Key_Escape and not self.selection.is_empty:
+            self.clear_selection()
+        else:
+            return False
+        return True
+
+    def _control_key(self, key: int) -> bool:
+        if key == Qt.Key.Key_C:
+            return self.copy_selection()
+        if key == Qt.Key.Key_A:
+            self.select_all()
+            return True
+        if key in (Qt.Key.Key_Home, Qt.Key.Key_End) and self._rows:
+            self._focus_row(self._rows[0 if key == Qt.Key.Key_Home else -1].message_id)
+            return True
+        return False
+
+    def _step(self, row: Row, step: int) -> None:
+        """Up and Down: through a message higher than the view, else to the next message."""
+        bar, height = self.verticalScrollBar(), self.viewport().height()
+        hidden_below = row.geometry().bottom() > height + 4 and row.height() > height
+        hidden_above = row.y() < -4 and row.height() > height
+        if (step > 0 and hidden_below) or (step < 0 and hidden_above):
+            bar.setValue(bar.value() + step * 72)
+            return
+        index = self._index.get(row.message_id, 0) + step
+        if 0 <= index < len(self._rows):
+            self._focus_row(self._rows[index].message_id)
+
+    def row_entered(self, row: Row | None) -> None:
+        """The pointer came over a row, or left all of them."""
+        hovered = row.message_id if row is not None else 0
+        if hovered != self._hovered:
+            self._hovered = hovered
+            self._set_active()
+
+    def row_resized(self, row: Row) -> None:
+        """An editor grew."""
+        row.arrange_editor()
+        self._at_end = False
+        self.relayout()
+
+    # What rows ask for
+
+    def act(self, message_id: int, verb: str, value: object = None) -> None:
+        """Do what a row's control asks for."""
+        index = self._index.get(message_id)
+        if index is None:
+            return
+        view = self._rows[index]
+        plain: dict[str, Callable[[int], None]] = {
+            "again": self.again_requested.emit,
+            "continue": self.continue_requested.emit,
+            "copy_to_chat": self.copy_to_chat_requested.emit,
+            "delete": self.delete_requested.emit,
+            "details": self.details_requested.emit,
+            "keep_path": self.keep_path_requested.emit,
+            "retry": self.retry_requested.emit,
+            "show_prompt": self.show_prompt_requested.emit,
+            "stop": self.stop_requested.emit,
+        }
+        if verb in plain:
+            plain[verb](message_id)
+        elif verb == "star":
+            self.star_requested.emit(message_id, not view.starred)
+        elif verb == "version" and isinstance(value, int):
+            if 1 <= value <= view.versions:
+                self.version_requested.emit(message_id, value)
+        elif verb == "failure":
+            self.failure_action.emit(message_id, str(value))
+        else:
+            self._act_here(view, verb, value)
+
+    def _act_here(self, view: RowView, verb: str, value: object) -> None:
+        message_id = view.message_id
+        if verb == "copy":
+            QGuiApplication.clipboard().setText(view.text)
+            self.copy_requested.emit(message_id)
+        elif verb == "copy_selection":
+            self.copy_selection()
+        elif verb == "select_all":
+            self.select_all()
+        elif verb == "edit":
+            self.start_editing(message_id)
+        elif verb == "cancel":
+            self._end_editing(message_id)
+        elif verb == "save" and isinstance(value, tuple):
+            self._save(message_id, str(value[0]), EditMode(value[1]))
+        elif verb == "fold":
+            self._fold(message_id)
+        elif verb == "elsewhere":
+            self._show_elsewhere(view)
+        elif verb == "more":
+            row = self._live.get(message_id)
+            if row is not None:
+                button = row.header.buttons["more"]
+                self._open_menu(message_id, button.mapToGlobal(QPoint(0, button.height() + 2)))
+
+    def _fold(self, message_id: int) -> None:
+        content = self._contents.get(message_id)
+        if content is None:
+            return
+        self._at_end = False
+        content.reasoning_open = not content.reasoning_open
+        row = self._live.get(message_id)
+        if row is not None:
+            row.refresh()
+            row.update()
+        self.relayout()
+
+    def _show_elsewhere(self, view: RowView) -> None:
+        if len(view.elsewhere) == 1:
+            self.elsewhere_requested.emit(view.message_id, view.elsewhere[0].version)
+            return
+        menu = QMenu(self)
+        menu.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        for other in view.elsewhere:
+            words = tr("row.elsewhere_version", version=other.version, count=other.messages)
+            action = menu.addAction(words)
+            version = other.version
+            action.triggered.connect(
+                lambda _on=False, version=version: self.elsewhere_requested.emit(
+                    view.message_id, version
+                )
+            )
+        row = self._live[view.message_id]
+        content = self._contents[view.message_id]
+        corner = QPoint(round(self._left + GUTTER), round(content.boxes.notice_top) + 22)
+        menu.popup(row.mapToGlobal(corner))
+
+    def _open_menu(self, message_id: int, at: QPoint) -> None:
+        view = self._rows[self._index[message_id]]
+        selection = not self.selection.is_empty
+        menu = message_menu(
+            self, view, lambda verb: self.act(message_id, verb), selection=selection
+        )
+        menu.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        menu.popup(at)
+
+    # Editing
+
+    def start_editing(self, message_id: int) -> None:
+        """Open the editor in a row."""
+        index = self._index.get(message_id)
+        if index is None or self._rows[index].state.is_live:
+            return
+        if message_id not in self._live:
+            self.reveal(message_id)
+        row = self._live.get(message_id)
+        if row is None or row.editor is not None:
+            return
+        at_end, self._at_end = self._at_end, False
+        editor = row.open_editor(self._drafts.get(message_id, self._rows[index].text))
+        self._drafts[message_id] = editor.text
+        editor.edit.textChanged.connect(lambda: self._keep_draft(message_id))
+        self.relayout()
+        box = row.geometry()
+        if box.bottom() > self.viewport().height() and not at_end:
+            bar = self.verticalScrollBar()
+            bar.setValue(bar.value() + min(box.top(), box.bottom() - self.viewport().height()))
+        elif at_end:
+            self.scroll_to_end()
+        editor.edit.setFocus(Qt.FocusReason.OtherFocusReason)
+        self.editing_changed.emit(True)
+
+    def _keep_draft(self, message_id: int) -> None:
+        row = self._live.get(message_id)
+        if row is not None and row.editor is not None:
+            self._drafts[message_id] = row.editor.text
+
+    def _end_editing(self, message_id: int) -> None:
+        row = self._live.get(message_id)
+        self._drafts.pop(message_id, None)
+        if row is None:
+            return
+        at_end = self._at_end
+        row.close_editor()
+        row.setFocus(Qt.FocusReason.OtherFocusReason)
+        row.update()
+        self._at_end = at_end
+        self.relayout()
+        self.editing_changed.emit(bool(self._drafts))
+
+    def _save(self, message_id: int, text: str, mode: EditMode) -> None:
+        self._end_editing(message_id)
+        self.edit_saved.emit(message_id, text, mode.value)
+
+    def editing(self) -> dict[int, str]:
+        """Unsaved texts of open editors, by message id."""
+        return dict(self._drafts)
+
+    # Selection and pointer
 
     def selected_text(self) -> str:
         """The selected text over all messages, also those off screen."""
-        raise NotImplementedError
+        return self.selection.text(self._rows, self._content)
+
+    def copy_selection(self) -> bool:
+        """Put the selected text on the clipboard; False when nothing is selected."""
+        if self.selection.is_empty:
+            return False
+        QGuiApplication.clipboard().setText(self.selected_text())
+        return True
+
+    def select_all(self) -> None:
+        """Select the text of all messages."""
+        self.selection.select_all(self._rows, self._content)
+        self.update_rows()
+
+    def clear_selection(self) -> None:
+        """Select nothing."""
+        self.selection.clear()
+        self.update_rows()
+
+    def update_rows(self) -> None:
+        """Paint the rows in view again."""
+        for row in self._live.values():
+            row.update()
+
+    def selected_in(self, message_id: int, part: int) -> tuple[Spot, Spot] | None:
+        """What of a row's part is selected."""
+        content = self._contents.get(message_id)
+        return self.selection.inside(message_id, part, content) if content is not None else None
+
+    def code_under_pointer(self, message_id: int) -> tuple[int, bool]:
+        """The code block under the pointer in a row (-1: none), and whether it was just copied."""
+        at, first, copied = self._code
+        return (first, copied) if at == message_id else (-1, False)
+
+    def place_at(self, point: QPointF) -> tuple[int, Place] | None:
+        """The text place nearest to a point of the viewport, with its message."""
+        if not self._rows:
+            return None
+        y = point.y() + self._scroll()
+        index = self._row_at(y)
+        content = self._content(self._rows[index])
+        inner = QPointF(point.x() - self._left, y - self._tops[index])
+        return self._rows[index].message_id, content.place_at(index, inner)
+
+    def row_of(self, message_id: int) -> Row | None:
+        """The widget of a message on screen."""
+        return self._live.get(message_id)
+
+    def row_under(self, point: QPointF) -> Row | None:
+        """The row widget at a point of the viewport."""
+        for row in self._live.values():
+            if row.geometry().contains(point.toPoint()):
+                return row
+        return None
+
+    def mousePressEvent(self, event: QMouseEvent) -> None:
+        self._pointer.press(event)
+
+    def mouseMoveEvent(self, event: QMouseEvent) -> None:
+        self._pointer.move(event)
+
+    def mouseReleaseEvent(self, event: QMouseEvent) -> None:
+        self._pointer.release(event)
+
+    def mouseDoubleClickEvent(self, event: QMouseEvent) -> None:
+        self._pointer.double_click(event)
+
+    def contextMenuEvent(self, event: QContextMenuEvent) -> None:
+        row = self.row_under(QPointF(self.viewport().mapFromGlobal(event.globalPos())))
+        if row is not None:
+            self._open_menu(row.message_id, event.globalPos())
+
+    def viewportEvent(self, event: QEvent) -> bool:
+        if event.type() == QEvent.Type.Leave:
+            self.row_entered(None)
+            self.set_code_hover(0, -1)
+        return super().viewportEvent(event)
+
+    def set_code_hover(self, message_id: int, first: int) -> None:
+        """The pointer is over this code block."""
+        if self._code[:2] == (message_id, first):
+            return
+        changed = {self._code[0], message_id}
+        self._code = (message_id, first, False)
+        for one in changed:
+            row = self._live.get(one)
+            if row is not None:
+                row.update()
+
+    def copy_code(self, message_id: int, first: int) -> None:
+        """Put a code block on the clipboard and say so for a moment."""
+        content = self._contents.get(message_id)
+        row = self._live.get(message_id)
+        if content is None or row is None:
+            return
+        QGuiApplication.clipboard().setText(content.body.code_text(first))
+        self._code = (message_id, first, True)
+        self._copied.start()
+        row.update()
+
+    def _forget_copied(self) -> None:
+        message_id, first, _copied = self._code
+        self._code = (message_id, first, False)
+        row = self._live.get(message_id)
+        if row is not None:
+            row.update()

@@ -1,0 +1,62 @@
+"""The menu of a message: everything its buttons do, and what has no button."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from PySide6.QtGui import QAction
+from PySide6.QtWidgets import QMenu, QWidget
+
+from desktop_app.ui import icons
+from desktop_app.ui.row_view import RowState, RowView
+from desktop_app.ui.words import tr
+
+Ask = Callable[[str], None]
+"""Called with the verb that was chosen."""
+
+
+def message_menu(parent: QWidget, view: RowView, ask: Ask, *, selection: bool = False) -> QMenu:
+    """The menu of a message; `selection` adds copying what is selected."""
+    menu = QMenu(parent)
+
+    def add(verb: str, text: str, icon: str, role: str = "text2", keys: str = "") -> QAction:
+        action = menu.addAction(icons.icon(icon, role), text)
+        if keys:
+            action.setShortcut(keys)
+            action.setShortcutVisibleInContextMenu(True)
+        action.triggered.connect(lambda: ask(verb))
+        action.setObjectName(f"message.menu.{verb}")
+        return action
+
+    live = view.state.is_live
+    if selection:
+        add("copy_selection", tr("row.copy_selection"), "copy", keys="Ctrl+C")
+        menu.addSeparator()
+    if live:
+        add("stop", tr("row.stop"), "stop")
+    elif view.can_ask_again:
+        add("again", tr("row.ask_again"), "rotate-ccw")
+    if not live:
+        add("edit", tr("row.edit"), "pencil")
+        if view.can_continue and not view.is_user:
+            add("continue", tr("row.continue"), "play")
+    add("copy", tr("row.copy"), "copy")
+    add("star", tr("row.unstar" if view.starred else "row.star"), "star")
+    menu.addSeparator()
+    add("copy_to_chat", tr("row.copy_to_new_chat"), "git-branch")
+    add("keep_path", tr("row.keep_only_path"), "route")
+    add("show_prompt", tr("row.show_prompt"), "eye")
+    if view.state is RowState.FAILED and view.error_detail:
+        add("details", tr("row.details"), "info")
+    add("select_all", tr("row.select_all"), "scroll-text")
+    menu.addSeparator()
+    add("delete", delete_words(view), "trash-2", "clay")
+    return menu
+
+
+def delete_words(view: RowView) -> str:
+    """What Delete takes away, with its size."""
+    key = "row.delete_version" if view.versions > 1 else "row.delete"
+    if view.below:
+        return tr(f"{key}_below", count=view.below)
+    return tr(key)

@@ -1,0 +1,219 @@
+"""The pointer over the transcript: hovering, links, code buttons, selecting by dragging."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from PySide6.QtCore import QPointF, Qt, QTimer
+from PySide6.QtGui import QMouseEvent, QPainter, QPaintEvent, QPen
+from PySide6.QtWidgets import QApplication, QWidget
+
+from desktop_app.ui import icons, theme
+from desktop_app.ui.markdown import openable
+from desktop_app.ui.row_parts import RowButton
+from desktop_app.ui.words import tr
+
+if TYPE_CHECKING:
+    from desktop_app.ui.row import Row
+    from desktop_app.ui.transcript import Transcript
+
+_SCROLL_MS = 30
+_TRIPLE_MS = 400
+
+
+class Pointer:
+    """Mouse handling of one transcript.  Points are in the viewport."""
+
+    def __init__(self, view: Transcript) -> None:
+        self._view = view
+        self._row: Row | None = None
+        self._selecting = False
+        self._pressed_link = ""
+        self._pressed_code = (0, -1)
+        self._start = QPointF()
+        self._last = QPointF()
+        self._double_at = 0
+        self._scroll = QTimer(view, interval=_SCROLL_MS)
+        self._scroll.timeout.connect(self._scroll_on)
+
+    def holds(self, row: Row) -> bool:
+        """Whether the mouse was pressed in this row and is still down: it must stay."""
+        return row is self._row
+
+    def press(self, event: QMouseEvent) -> None:
+        """A button went down."""
+        if event.button() != Qt.MouseButton.LeftButton:
+            return
+        view, point = self._view, event.position()
+        self._row = view.row_under(point)
+        self._start = self._last = point
+        self._pressed_link = self._link_at(point)
+        self._pressed_code = self._code_button_at(point)
+        if self._pressed_code[1] >= 0:
+            return
+        if self._row is not None:
+            self._row.setFocus(Qt.FocusReason.MouseFocusReason)
+        found = view.place_at(point)
+        if found is None:
+            return
+        if event.timestamp() - self._double_at < _TRIPLE_MS and self._row is not None:
+            self._select_paragraph(*found)
+        elif event.modifiers() & Qt.KeyboardModifier.ShiftModifier:
+            view.selection.extend(*found)
+        else:
+            view.selection.begin(*found)
+            self._selecting = True
+        view.update_rows()
+
+    def _select_paragraph(self, message_id: int, place: object) -> None:
+        from desktop_app.ui.row_content import Place
+
+        assert isinstance(place, Place)
+        content = self._view.content_of(message_id)
+        body = content.part(place.part) if content is not None else None
+        if body is not None:
+            start, end = body.whole_piece(place.spot)
+            self._view.selection.select(message_id, place.part, start, end)
+
+    def double_click(self, event: QMouseEvent) -> None:
+        """Select a word."""
+        found = self._view.place_at(event.position())
+        if event.button() != Qt.MouseButton.LeftButton or found is None:
+            return
+        message_id, place = found
+        content = self._view.content_of(message_id)
+        body = content.part(place.part) if content is not None else None
+        if body is not None:
+            start, end = body.word(place.spot)
+            self._view.selection.select(message_id, place.part, start, end)
+            self._double_at = event.timestamp()
+            self._selecting = False
+            self._view.update_rows()
+
+    def move(self, event: QMouseEvent) -> None:
+        """The pointer moved, with or without a button."""
+        point = event.position()
+        self._last = point
+        if not event.buttons() & Qt.MouseButton.LeftButton:
+            self._hover(point)
+            return
+        if not self._selecting:
+            return
+        distance = (point - self._start).manhattanLength()
+        if self._view.selection.is_empty and distance < QApplication.startDragDistance() / 2:
+            return
+        self._extend()
+        height = self._view.viewport().height()
+        outside = point.y() < 0 or point.y() > height
+        if outside and not self._scroll.isActive():
+            self._scroll.start()
+        elif not outside:
+            self._scroll.stop()
+
+    def _extend(self) -> None:
+        height = self._view.viewport().height()
+        y = min(max(self._last.y(), 0.0), height - 1.0)
+        found = self._view.place_at(QPointF(self._last.x(), y))
+        if found is not None:
+            self._view.selection.extend(*found)
+            self._view.update_rows()
+
+    def _scroll_on(self) -> None:
+        """The pointer is above or below the view while selecting: faster when further."""
+        height = self._view.viewport().height()
+        over = self._last.y() if self._last.y() < 0 else self._last.y() - height
+        bar = self._view.verticalScrollBar()
+        bar.setValue(bar.value() + round(max(-60.0, min(60.0, over))))
+        self._extend()
+
+    def release(self, event: QMouseEvent) -> None:
+        """A button went up."""
+        if event.button() != Qt.MouseButton.LeftButton:
+            return
+        view, point = self._view, event.position()
+        self._scroll.stop()
+        self._row = None
+        self._selecting = False
+        message_id, first = self._pressed_code
+        if first >= 0:
+            self._pressed_code = (0, -1)
+            if self._code_button_at(point) == (message_id, first):
+                view.copy_code(message_id, first)
+            return
+        link = self._pressed_link
+        self._pressed_link = ""
+        if link and view.selection.is_empty and self._link_at(point) == link and openable(link):
+            view.link_activated.emit(link)
+
+    # Looking
+
+    def _hover(self, point: QPointF) -> None:
+        view = self._view
+        row = view.row_under(point)
+        view.row_entered(row)
+        link = self._link_at(point)
+        shape = Qt.CursorShape.ArrowCursor
+        tip = ""
+        if row is not None:
+            first, on_button = row.code_hit(point - QPointF(row.pos()))
+            view.set_code_hover(row.message_id, first)
+            if link or on_button:
+                shape = Qt.CursorShape.PointingHandCursor
+                tip = link or tr("row.copy_code")
+            elif self._over_text(row, point):
+                shape = Qt.CursorShape.IBeamCursor
+            if row.toolTip() != tip:
+                row.setToolTip(tip)
+            if row.cursor().shape() != shape:
+                row.setCursor(shape)
+
+    def _over_text(self, row: Row, point: QPointF) -> bool:
+        content = row.content
+        if content is None or content.is_editing:
+            return False
+        inner = row.column_point(point - QPointF(row.pos()))
+        boxes = content.boxes
+        tall = boxes.body_top <= inner.y() <= boxes.body_top + content.body.height
+        return tall and content.body_left <= inner.x() <= content.width
+
+    def _link_at(self, point: QPointF) -> str:
+        row = self._view.row_under(point)
+        if row is None or row.content is None:
+            return ""
+        run = row.content.run_at(row.column_point(point - QPointF(row.pos())))
+        return run.link if run is not None else ""
+
+    def _code_button_at(self, point: QPointF) -> tuple[int, int]:
+        row = self._view.row_under(point)
+        if row is None:
+            return 0, -1
+        first, on_button = row.code_hit(point - QPointF(row.pos()))
+        return (row.message_id, first) if on_button else (0, -1)
+
+
+class JumpButton(RowButton):
+    """A round button over the end of the view that leads to the last message."""
+
+    def __init__(self, parent: QWidget) -> None:
+        super().__init__(parent, "arrow-down", "transcript.end", side=34, size=16)
+        self.describe(tr("row.jump_to_end"), "End")
+        self.setFocusPolicy(Qt.FocusPolicy.TabFocus)
+        self._corners = 17.0
+
+    def place(self) -> None:
+        """Stand at the bottom centre of the transcript."""
+        parent = self.parentWidget()
+        assert parent is not None
+        self.move((parent.width() - self.width()) // 2, parent.height() - self.height() - 12)
+        self.raise_()
+
+    def paintEvent(self, event: QPaintEvent) -> None:
+        del event
+        look = theme.current()
+        painter = QPainter(self)
+        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+        painter.setPen(QPen(look.color("line2"), 1))
+        ground = "press" if self.isDown() else "hover" if self.underMouse() else "raised"
+        painter.setBrush(look.color(ground))
+        painter.drawEllipse(self.rect().adjusted(1, 1, -2, -2))
+        icons.draw(painter, self.icon_name, "text", 9, 9, 16)
