@@ -80,7 +80,7 @@ def _run(app: QApplication, profile: Profile, instance: SingleInstance) -> int:
     ring = dress(app, settings)
     library = Library.open(profile, post=bridge.post)
     engine = Engine(log_dir=profile.logs, cache_dir=profile.cache)
-    session = Session(library, engine, settings, bridge.post, profile=profile, later=_later)
+    session = Session(library, engine, settings, bridge.post, profile=profile, later=later)
     window = MainWindow(session, bridge)
     log.catch_bugs(lambda sentence, trace: bridge.post(lambda: window.tell_bug(sentence, trace)))
     instance.raise_wanted.connect(window.raise_up)
@@ -107,7 +107,7 @@ def _run(app: QApplication, profile: Profile, instance: SingleInstance) -> int:
         log.catch_bugs()
 
 
-def _later(delay_s: float, call: Callable[[], None]) -> None:
+def later(delay_s: float, call: Callable[[], None]) -> None:
     QTimer.singleShot(int(delay_s * 1000), call)
 
 

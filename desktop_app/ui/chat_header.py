@@ -10,6 +10,7 @@ from PySide6.QtWidgets import QHBoxLayout, QLineEdit, QMenu, QWidget
 
 from desktop_app.ui import theme
 from desktop_app.ui.controls import ElidedLabel, IconButton, name_control, tip
+from desktop_app.ui.safe_text import visible
 from desktop_app.ui.words import tr
 
 HEIGHT_PX = 48
@@ -100,7 +101,7 @@ class ChatHeader(QWidget):
     def show_title(self, title: str) -> None:
         """The chat's title; empty for a new chat."""
         self._title_text = title
-        shown = title or tr("chat.untitled")
+        shown = visible(title) or tr("chat.untitled")
         self.title.set_full_text(shown)
         self.title.setToolTip(tr("header.title_tip"))
 

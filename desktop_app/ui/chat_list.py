@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import Iterator, Sequence
 
 from PySide6.QtCore import QEvent, QModelIndex, QPoint, QRect, QSize, Qt, Signal
 from PySide6.QtGui import QFocusEvent, QKeyEvent, QMouseEvent, QPainter, QPen
@@ -28,9 +28,9 @@ from desktop_app.ui.chats_model import (
     Row,
 )
 from desktop_app.ui.controls import name_control
+from desktop_app.ui.safe_text import visible
 from desktop_app.ui.words import tr
 
-_MARKS = re.compile(r"\[([^\[\]]*)\]")
 _DOTS_PX = 28
 
 
@@ -242,7 +242,7 @@ def _rect_of(option: QStyleOptionViewItem) -> QRect:
 
 
 def _draw_elided(painter: QPainter, area: QRect, text: str) -> None:
-    cut = painter.fontMetrics().elidedText(text, Qt.TextElideMode.ElideRight, area.width())
+    cut = painter.fontMetrics().elidedText(visible(text), Qt.TextElideMode.ElideRight, area.width())
     painter.drawText(area, Qt.AlignmentFlag.AlignVCenter | Qt.AlignmentFlag.AlignLeft, cut)
 
 
@@ -282,15 +282,31 @@ def _paint_hit(painter: QPainter, area: QRect, row: Row) -> None:
     metrics = painter.fontMetrics()
     left = line.left()
     painter.setClipRect(line)
-    for number, piece in enumerate(_MARKS.split(row.snippet)):
+    for piece, is_hit in _pieces(row.snippet, row.spans):
         width = metrics.horizontalAdvance(piece)
-        if number % 2:
+        if is_hit:
             painter.setPen(Qt.PenStyle.NoPen)
             painter.setBrush(look.color("ochresoft"))
             painter.drawRoundedRect(left - 1, line.top() + 1, width + 2, line.height() - 2, 3, 3)
-        painter.setPen(look.color("ochre" if number % 2 else "text3"))
+        painter.setPen(look.color("ochre" if is_hit else "text3"))
         painter.drawText(left, line.top(), width + 4, line.height(), 0x80, piece)
         left += width
         if left > line.right():
             break
     painter.setClipping(False)
+
+
+def _pieces(text: str, spans: Sequence[tuple[int, int]]) -> Iterator[tuple[str, bool]]:
+    """The text cut at the found words, which are marked True.
+
+    The first words before a hit are shortened, so that the hit is in view.
+    """
+    at = 0
+    for start, end in spans:
+        before = text[at:start]
+        if at == 0 and len(before) > 18:
+            before = "…" + before[-16:]
+        yield before, False
+        yield text[start:end], True
+        at = end
+    yield text[at:], False

@@ -30,6 +30,7 @@ from desktop_app.ui.words import tr
 
 COLUMN_PX = 680
 MARGIN_PX = 24
+SCROLL_BAR_PX = 12
 _METER_MS = 500
 
 
@@ -448,8 +449,10 @@ class ChatPage(QWidget):
         self._fit_column()
 
     def _fit_column(self) -> None:
-        width = min(COLUMN_PX, self.width() - 2 * MARGIN_PX)
-        side = (self.width() - width) // 2
+        # The transcript centres its column beside its scroll bar: stand exactly below it.
+        room = self.width() - SCROLL_BAR_PX
+        width = min(COLUMN_PX, room - 2 * MARGIN_PX)
+        side = (room - width) // 2
         box = self._composer_holder.layout()
         assert box is not None
         box.setContentsMargins(side, 8, self.width() - width - side, 15)

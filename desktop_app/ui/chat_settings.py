@@ -76,6 +76,7 @@ class ChatSettings(QScrollArea):
         self.system.setTabChangesFocus(True)
         self.system.setPlaceholderText(tr("chat_settings.system_placeholder"))
         self.system.setFixedHeight(108)
+        self.system.document().setDocumentMargin(8)
         name_control(self.system, "chat_settings.system", tr("chat_settings.system"))
         self.system.kept.connect(self._keep_system)
         self.preset = QComboBox()

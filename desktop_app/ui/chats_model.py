@@ -34,9 +34,11 @@ class HitFacts(Protocol):
     @property
     def chat_id(self) -> int: ...
     @property
-    def message_id(self) -> int: ...
+    def message_id(self) -> int | None: ...
     @property
     def snippet(self) -> str: ...
+    @property
+    def spans(self) -> tuple[tuple[int, int], ...]: ...
     @property
     def chat_title(self) -> str: ...
 
@@ -52,13 +54,17 @@ class Kind(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line of the list; `chat_id` and `message_id` are 0 where they make no sense."""
+    """One line of the list; `chat_id` and `message_id` are 0 where they make no sense.
+
+    `spans` are the found words, as (start, end) in `snippet`.
+    """
 
     kind: Kind
     text: str
     chat_id: int = 0
     message_id: int = 0
     snippet: str = ""
+    spans: tuple[tuple[int, int], ...] = ()
     pinned: bool = False
 
 
@@ -116,8 +122,9 @@ def found(hits: Sequence[HitFacts]) -> list[Row]:
             Kind.HIT,
             hit.chat_title or tr("chat.untitled"),
             chat_id=hit.chat_id,
-            message_id=hit.message_id,
-            snippet=" ".join(hit.snippet.split()),
+            message_id=hit.message_id or 0,
+            snippet=hit.snippet.replace("\n", " "),
+            spans=hit.spans,
         )
         for hit in hits
     ]

@@ -19,6 +19,7 @@ from PySide6.QtGui import (
 from PySide6.QtWidgets import (
     QAbstractButton,
     QAbstractItemView,
+    QAbstractSpinBox,
     QApplication,
     QFrame,
     QLabel,
@@ -71,6 +72,20 @@ def label(text: str = "", kind: str = "", *, wrap: bool = False) -> QLabel:
     if kind:
         made.setProperty("kind", kind)
     return made
+
+
+def bare_number(spin: QAbstractSpinBox, *, buttons: bool = False) -> None:
+    """Let the number in a spin box be text only: the box itself has the edge.
+
+    Without `buttons` it is a plain field; Qt's own NoButtons leaves no room for the number once a
+    style sheet is in force.
+    """
+    field = "QLineEdit { border: 0; padding: 0; min-height: 0; background: transparent; }"
+    hidden = "QAbstractSpinBox::up-button, QAbstractSpinBox::down-button { width: 0; border: 0; }"
+    arrows = "QAbstractSpinBox::up-arrow, QAbstractSpinBox::down-arrow { width: 0; height: 0; }"
+    low = "QAbstractSpinBox { min-height: 24px; }"
+    spin.setStyleSheet(field if buttons else f"{low} {field} {hidden} {arrows}")
+    spin.lineEdit().setTextMargins(9, 0, 9, 0)
 
 
 def line(kind: str = "line") -> QFrame:

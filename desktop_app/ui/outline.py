@@ -21,6 +21,7 @@ from desktop_app.ui import icons, theme
 from desktop_app.ui.chats_model import Index
 from desktop_app.ui.controls import name_control
 from desktop_app.ui.path_rows import counts_below
+from desktop_app.ui.safe_text import visible
 from desktop_app.ui.words import tr
 
 POINT_ROLE = Qt.ItemDataRole.UserRole + 1
@@ -112,7 +113,7 @@ def first_words(conversation: Conversation, node_id: int) -> str:
     if not tree.is_loaded(node_id):
         return "…"
     text = tree.text(node_id)[: _LABEL_CHARACTERS * 2]
-    words = " ".join(text.replace("#", " ").replace("*", "").replace("`", "").split())
+    words = " ".join(visible(text).replace("#", " ").replace("*", "").replace("`", "").split())
     return words[:_LABEL_CHARACTERS] or tr("outline.empty")
 
 

@@ -8,7 +8,6 @@ from typing import Final
 from PySide6.QtCore import QSignalBlocker, Qt, Signal
 from PySide6.QtGui import QWheelEvent
 from PySide6.QtWidgets import (
-    QAbstractSpinBox,
     QDoubleSpinBox,
     QHBoxLayout,
     QSlider,
@@ -18,7 +17,7 @@ from PySide6.QtWidgets import (
 )
 
 from desktop_app.inference.sampling import MAX_SEED, Sampling
-from desktop_app.ui.controls import label, name_control
+from desktop_app.ui.controls import bare_number, label, name_control
 from desktop_app.ui.words import tr
 
 # option, lowest, highest of the slider, step, digits behind the point
@@ -65,10 +64,10 @@ class SliderRow(QWidget):
         # The number may leave the slider's range: what people were told to set must be settable.
         self.number.setRange(low, max(high, 1000.0) if key == "top_k" else high)
         self.number.setSingleStep(step)
-        self.number.setButtonSymbols(QAbstractSpinBox.ButtonSymbols.NoButtons)
         self.number.setAlignment(Qt.AlignmentFlag.AlignRight)
         self.number.setFixedWidth(72)
         self.number.setKeyboardTracking(False)
+        bare_number(self.number)
         self.slider = _CalmSlider(Qt.Orientation.Horizontal)
         self.slider.setRange(round(low / step), round(high / step))
         self.slider.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
@@ -134,9 +133,9 @@ class SamplingForm(QWidget):
         made = QSpinBox()
         made.setRange(low, high)
         made.setSpecialValueText(lowest)
-        made.setButtonSymbols(QAbstractSpinBox.ButtonSymbols.NoButtons)
         made.setAlignment(Qt.AlignmentFlag.AlignRight)
         made.setKeyboardTracking(False)
+        bare_number(made)
         made.setFixedWidth(110)
         made.setToolTip(tr(f"sampling.{key}_hint"))
         name_control(made, f"sampling.{key}", tr(f"sampling.{key}"))

@@ -25,7 +25,15 @@ from desktop_app.inference.sampling import PRESETS
 from desktop_app.session import Session
 from desktop_app.ui import icons, theme
 from desktop_app.ui.choices import preset_name, weights_name
-from desktop_app.ui.controls import ElidedLabel, Switch, label, line, name_control, push_button
+from desktop_app.ui.controls import (
+    ElidedLabel,
+    Switch,
+    bare_number,
+    label,
+    line,
+    name_control,
+    push_button,
+)
 from desktop_app.ui.weights_card import size_text
 from desktop_app.ui.words import tr
 
@@ -201,7 +209,7 @@ class SettingsWindow(QDialog):
         made.setSpecialValueText(lowest)
         made.setFixedWidth(190)
         made.setAlignment(Qt.AlignmentFlag.AlignLeft)
-        made.lineEdit().setTextMargins(9, 0, 0, 0)
+        bare_number(made, buttons=True)
         made.setKeyboardTracking(False)
         made.setValue(getattr(self._settings, key))
         name_control(made, f"settings.{key}", tr(f"settings.{key}"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import Future
+from functools import partial
 
 from pytestqt.qtbot import QtBot
 
@@ -15,11 +16,12 @@ def test_posted_work_runs_later_in_order_on_the_main_thread(qtbot: QtBot, bridge
     seen: list[tuple[int, bool]] = []
     main = threading.current_thread()
 
+    def note(number: int) -> None:
+        seen.append((number, threading.current_thread() is main))
+
     def post_from_elsewhere() -> None:
         for number in range(100):
-            bridge.post(
-                lambda number=number: seen.append((number, threading.current_thread() is main))
-            )
+            bridge.post(partial(note, number))
 
     other = threading.Thread(target=post_from_elsewhere)
     other.start()

@@ -134,13 +134,15 @@ def test_the_focus_ring_is_for_the_keyboard_only(qtbot: QtBot, qapp: QApplicatio
     window.activateWindow()
     qtbot.waitUntil(window.isActiveWindow)
     first.setFocus(Qt.FocusReason.MouseFocusReason)
-    assert not ring.isVisible()
+    shown = [ring.isVisible()]
     QTest.keyClick(first, Qt.Key.Key_Tab)
     assert second.hasFocus()
-    assert ring.isVisible()
+    shown.append(ring.isVisible())
     assert ring.geometry().contains(second.geometry())
     QTest.mouseClick(first, Qt.MouseButton.LeftButton)
-    assert not ring.isVisible()
+    first.setFocus(Qt.FocusReason.MouseFocusReason)
+    shown.append(ring.isVisible())
+    assert shown == [False, True, False]
     ring.deleteLater()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
 
 from PySide6.QtCore import Qt
@@ -30,7 +30,7 @@ class Hit:
     message_id: int
     snippet: str
     chat_title: str
-    extra: list[int] = field(default_factory=list)
+    spans: tuple[tuple[int, int], ...] = ()
 
 
 def ms(at: datetime) -> int:
@@ -131,7 +131,7 @@ def test_search_is_asked_after_a_pause_and_old_hits_are_dropped(qtbot: QtBot) ->
     assert asked == ["rate"]
     side.show_hits("rat", [Hit(9, 9, "old", "old")])
     assert side.rows.row_of_chat(1) >= 0
-    side.show_hits("rate", [Hit(5, 77, "the [rate] of\n interest", "Loan")])
+    side.show_hits("rate", [Hit(5, 77, "the rate of\ninterest", "Loan", ((4, 8),))])
     rows = [side.rows.item(side.rows.index(n)) for n in range(side.rows.rowCount())]
     assert [(row.kind, row.text, row.message_id) for row in rows] == [
         (Kind.GROUP, "1 message found", 0),
