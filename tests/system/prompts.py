@@ -217,6 +217,7 @@ def compare(
                     note,
                 )
             )
+    vocab.close()
     return out
 
 
@@ -232,7 +233,8 @@ def attack(
     per: Counter[str] = Counter()
     forged = 0
     for file in files:
-        builder = PromptBuilder(LlamaVocab(file), renderer)
+        vocab = LlamaVocab(file)
+        builder = PromptBuilder(vocab, renderer)
         share = count // len(files) + (file == files[0]) * (count % len(files))
         # A template at a time: each has a process of its own.
         chosen = sorted(draw.choices(range(len(templates)), k=share))
@@ -245,7 +247,31 @@ def attack(
                 continue
             forged += forged_tokens(builder, messages, plan.tokens, templates[index])
             per[file.stem] += 1
+        vocab.close()
     return sum(per.values()), forged, per
+
+
+def attack_templates(
+    sources: Path, renderer: Renderer, seed: int, each: int, room: Path
+) -> tuple[int, int]:
+    """Hostile conversations through every template whose marks are control tokens.
+
+    Returns (conversations, ids out of bodies that are marks).
+    """
+    draw = random.Random(seed)
+    count = forged = 0
+    for template in _templates(sources):
+        source = template.read_text("utf-8")
+        marks = list(dict.fromkeys(_MARK.findall(source)))
+        base = sources / "models" / f"ggml-vocab-{draw.choice(_BASES)}.gguf"
+        vocab = LlamaVocab(write_weights(room / "hostile.gguf", base, marks, source))
+        builder = PromptBuilder(vocab, renderer)
+        for _ in range(each):
+            messages = hostile_messages(draw, builder)
+            forged += forged_tokens(builder, messages, builder.build(messages).tokens)
+            count += 1
+        vocab.close()
+    return count, forged
 
 
 def agree(sources: Path, renderer: Renderer) -> tuple[int, list[str]]:
@@ -274,6 +300,7 @@ def agree(sources: Path, renderer: Renderer) -> tuple[int, list[str]]:
                 count += 1
                 if list(plan.tokens) != whole or head + cut != whole:
                     wrong.append(f"{file.stem}/{template}/{name}")
+        vocab.close()
     return count, wrong
 
 
@@ -288,6 +315,7 @@ def main() -> int:
     parser.add_argument("--server", default=os.environ.get("GROVE_LLAMA_SERVER"))
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--hostile", type=int, default=1000)
+    parser.add_argument("--each", type=int, default=5, help="hostile ones for each template")
     parser.add_argument("--only", default="", help="part of a template's name")
     parser.add_argument("--json", type=Path, help="write every case here")
     options = parser.parse_args()
@@ -306,16 +334,20 @@ def main() -> int:
                                 template, base, sources, options.server, renderer, Path(room)
                             )
             agreed, wrong = agree(sources, renderer)
+            own, own_forged = attack_templates(
+                sources, renderer, options.seed, options.each, Path(room)
+            )
             total, forged, per = attack(sources, renderer, options.seed, options.hostile)
         finally:
             renderer.close()
     if options.json:
         options.json.write_text(json.dumps([vars(case) for case in cases], indent=1), "utf-8")
     unexplained = _report(cases)
-    forged += sum(case.forged for case in cases)
+    print(f"hostile conversations, templates with their own marks: N={own} forged ids={own_forged}")
     print(f"real vocabularies, whole and cut: N={agreed} different={len(wrong)} {wrong[:5]}")
     print(f"hostile conversations: N={total} seed={options.seed} forged ids={forged}")
     print("  " + ", ".join(f"{name} {n}" for name, n in sorted(per.items())))
+    forged += own_forged + sum(case.forged for case in cases)
     return 1 if unexplained or wrong or forged else 0
 
 

@@ -44,6 +44,10 @@ class LlamaVocab:
         source = llama_cpp.llama_model_chat_template(self._weights, None)
         self.chat_template = source.decode("utf-8", "replace") if source else ""
 
+    def close(self) -> None:
+        """Free llama.cpp's memory; the object is of no use afterwards."""
+        llama_cpp.llama_model_free(self._weights)
+
     def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
         data = text.encode("utf-8")
         room = len(data) + 16
