@@ -68,7 +68,7 @@ def _guarded(work: Callable[[], int], *, as_json: bool) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of all commands."""
-    from desktop_app.cli import ask, chat, engine_script, facts, transfer
+    from desktop_app.cli import ask, bench, chat, engine_script, facts, transfer
     from desktop_app.weights import command as weights
 
     parser = argparse.ArgumentParser(
@@ -86,5 +86,6 @@ def build_parser() -> argparse.ArgumentParser:
     transfer.add_parsers(commands)
     facts.add_parsers(commands)
     weights.add_parser(commands)
+    bench.add_parser(commands)
     engine_script.add_parsers(commands)
     return parser

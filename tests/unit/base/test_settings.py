@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +139,6 @@ def test_the_profile_is_the_owners_alone(profile: Profile) -> None:
 
 def test_resources_are_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert (resources_dir() / "icons").is_dir()
-    monkeypatch.setattr(paths.sys, "_MEIPASS", str(tmp_path), raising=False)
+    monkeypatch.setattr(sys, "_MEIPASS", str(tmp_path), raising=False)
     assert resources_dir() == tmp_path / "resources"
     assert paths.starter_weights() is None
