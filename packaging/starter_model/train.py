@@ -1,0 +1,202 @@
+"""Training: batches of similar length, two optimisers, checkpoints, and the loss curve on file."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as nnf
+from encoding import Examples
+from network import Network, Shape
+from torch import Tensor
+
+TOPIC_WEIGHT = 0.3
+# Positions seen in training reach this far, so that long inputs meet no unknown angle.
+REACH = 8192
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How long and how fast: the end is whichever of steps and minutes comes first."""
+
+    seed: int = 1
+    steps: int = 4500
+    minutes: float = 120.0
+    batch_tokens: int = 5120
+    rate: float = 2.5e-3
+    warmup: float = 0.02
+    threads: int = 2
+    bfloat16: bool = True
+
+
+def batches(examples: Examples, budget: int, seed: int) -> Iterator[list[int]]:
+    """Endless batches of conversation numbers: alike in length, at most budget padded tokens."""
+    lengths = np.diff(examples.starts)
+    rng = np.random.default_rng(seed)
+    while True:
+        order = rng.permutation(len(lengths))
+        ready: list[list[int]] = []
+        for part in np.array_split(order, max(1, len(order) // 4000)):
+            batch: list[int] = []
+            for number in part[np.argsort(lengths[part], kind="stable")]:
+                if batch and (len(batch) + 1) * int(lengths[number]) > budget:
+                    ready.append(batch)
+                    batch = []
+                batch.append(int(number))
+            if batch:
+                ready.append(batch)
+            if len(ready) > 150:
+                for index in rng.permutation(len(ready)):
+                    yield ready[index]
+                ready = []
+
+
+def tensors(examples: Examples, batch: list[int]) -> tuple[Tensor, Tensor, Tensor]:
+    """Tokens, loss weights and topic labels of a batch, padded at the right."""
+    spans = [(int(examples.starts[n]), int(examples.starts[n + 1])) for n in batch]
+    longest = max(end - start for start, end in spans)
+    tokens = np.zeros((len(batch), longest), np.int64)
+    weights = np.zeros((len(batch), longest), np.float32)
+    labels = np.full((len(batch), longest), -1, np.int64)
+    for row, (start, end) in enumerate(spans):
+        tokens[row, : end - start] = examples.tokens[start:end]
+        weights[row, : end - start] = examples.weights[start:end]
+        labels[row, : end - start] = examples.labels[start:end]
+    return torch.from_numpy(tokens), torch.from_numpy(weights), torch.from_numpy(labels)
+
+
+def positions(length: int, rng: np.random.Generator) -> Tensor:
+    """0, 1, 2 …, now and then with one wide gap, as if a long text stood there."""
+    found = torch.arange(length)
+    if rng.random() < 0.06 and length > 8 and length < REACH:
+        gap = int(np.exp(rng.uniform(np.log(16), np.log(REACH - length))))
+        found[int(rng.integers(1, length // 2)) :] += gap
+    return found
+
+
+def losses(net: Network, tokens: Tensor, weights: Tensor, labels: Tensor, where: Tensor,
+           bfloat16: bool) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """Weighted token loss to learn from, mean answer loss to report, and the topic loss."""
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bfloat16):
+        hidden = net(tokens[:, :-1], where)
+        target, weight, label = tokens[:, 1:], weights[:, 1:], labels[:, :-1]
+        chosen = weight > 0
+        scores = net.logits(hidden[chosen])
+        named = label >= 0
+        topics = net.topic(hidden[named])
+    each = nnf.cross_entropy(scores.float(), target[chosen], reduction="none")
+    scale = weight[chosen]
+    answers = scale > 0.5
+    topic_loss = nnf.cross_entropy(topics.float(), label[named])
+    return (each * scale).sum() / scale.sum(), each[answers].mean(), topic_loss
+
+
+class Trainer:
+    """Holds what a checkpoint holds; run() goes on from wherever that is."""
+
+    def __init__(self, shape: Shape, topics: int, plan: Plan, folder: Path) -> None:
+        torch.manual_seed(plan.seed)
+        torch.set_num_threads(plan.threads)
+        self.plan, self.shape, self.folder = plan, shape, folder
+        self.net = Network(shape, topics)
+        matrices = [
+            p for n, p in self.net.named_parameters() if n.startswith("blk") and p.ndim == 2
+        ]
+        known = {id(p) for p in matrices}
+        others = [p for p in self.net.parameters() if id(p) not in known]
+        self.optimisers: list[torch.optim.Optimizer] = [
+            torch.optim.Muon(
+                matrices, lr=plan.rate, weight_decay=0.05, momentum=0.95,
+                adjust_lr_fn="match_rms_adamw",
+            ),
+            torch.optim.AdamW(others, lr=plan.rate, weight_decay=0.01, betas=(0.9, 0.97)),
+        ]  # fmt: skip
+        self.step = 0
+        self.elapsed_s = 0.0
+        self.curve: list[dict[str, float]] = []
+
+    def save(self) -> None:
+        """Write the checkpoint and the loss curve, each in one move."""
+        state = {
+            "net": self.net.state_dict(), "optimisers": [o.state_dict() for o in self.optimisers],
+            "step": self.step, "elapsed_s": self.elapsed_s, "curve": self.curve,
+            "shape": asdict(self.shape),
+        }  # fmt: skip
+        part = self.folder / "checkpoint.part"
+        torch.save(state, part)
+        part.replace(self.folder / "checkpoint.pt")
+        lines = "".join(json.dumps(point) + "\n" for point in self.curve)
+        (self.folder / "loss.jsonl").write_text(lines, encoding="utf-8")
+
+    def resume(self) -> bool:
+        """Take up the folder's checkpoint if there is one."""
+        path = self.folder / "checkpoint.pt"
+        if not path.exists():
+            return False
+        state = torch.load(path, weights_only=True)
+        self.net.load_state_dict(state["net"])
+        for optimiser, kept in zip(self.optimisers, state["optimisers"], strict=True):
+            optimiser.load_state_dict(kept)
+        self.step, self.elapsed_s, self.curve = state["step"], state["elapsed_s"], state["curve"]
+        return True
+
+    def progress(self) -> float:
+        """How much of the plan is done, 0 to 1."""
+        return min(1.0, max(self.step / self.plan.steps, self.elapsed_s / (60 * self.plan.minutes)))
+
+    def _set_rate(self) -> None:
+        done, plan = self.progress(), self.plan
+        factor = min(1.0, (done + 1e-3) / plan.warmup) * min(1.0, max(0.01, (1 - done) / 0.75))
+        for optimiser in self.optimisers:
+            for group in optimiser.param_groups:
+                group["lr"] = plan.rate * factor
+
+    def run(self, examples: Examples, save_every_s: float = 240.0) -> None:
+        """Train to the end of the plan."""
+        source = batches(examples, self.plan.batch_tokens, self.plan.seed)
+        for _ in range(self.step):
+            next(source)
+        gaps = np.random.default_rng((self.plan.seed, self.step))
+        last = saved = time.monotonic()
+        sums, seen = np.zeros(3), 0
+        while self.progress() < 1.0:
+            self._set_rate()
+            tokens, weights, labels = tensors(examples, next(source))
+            where = positions(tokens.shape[1] - 1, gaps)
+            learned, answer, topic = losses(
+                self.net, tokens, weights, labels, where, self.plan.bfloat16
+            )
+            (learned + TOPIC_WEIGHT * topic).backward()
+            torch.nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
+            for optimiser in self.optimisers:
+                optimiser.step()
+                optimiser.zero_grad(set_to_none=True)
+            self.step += 1
+            sums += (learned.item(), answer.item(), topic.item())
+            seen += tokens.numel()
+            now = time.monotonic()
+            self.elapsed_s += now - last
+            last = now
+            if self.step % 25 == 0:
+                self._report(sums / 25, seen)
+                sums, seen = np.zeros(3), 0
+            if now - saved > save_every_s:
+                self.save()
+                saved = now
+        self.save()
+
+    def _report(self, means: np.ndarray, seen: int) -> None:
+        before = self.curve[-1]["elapsed_s"] if self.curve else 0.0
+        point = {
+            "step": self.step, "elapsed_s": round(self.elapsed_s, 1),
+            "loss": round(float(means[0]), 4), "answer_loss": round(float(means[1]), 4),
+            "topic_loss": round(float(means[2]), 4),
+            "tokens_per_s": round(seen / max(self.elapsed_s - before, 1e-6)),
+        }  # fmt: skip
+        self.curve.append(point)
+        print(json.dumps(point), flush=True)
