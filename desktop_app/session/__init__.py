@@ -68,7 +68,9 @@ class Session:
         self._listeners = Listeners()
         self._chats: dict[int, Conversation] = {}
         self._opening: dict[int, Future[Conversation]] = {}
-        self._loading = Loading(engine, settings, post, self._listeners)
+        self._loading = Loading(
+            engine, settings, post, self._listeners, profile.root / "speed.json"
+        )
         self._writing = Writing(
             engine, self._loading, post, later or self._later_by_thread, self._listeners
         )

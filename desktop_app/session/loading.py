@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from desktop_app import log
 from desktop_app.errors import KnownError
@@ -22,8 +22,8 @@ from desktop_app.inference.protocol import (
 from desktop_app.paths import starter_weights
 from desktop_app.session.listening import Listeners, Post, on_main
 from desktop_app.settings import Settings
-from desktop_app.weights.fit import Device, Machine, Plan, predict
-from desktop_app.weights.gguf import first_part, read_header
+from desktop_app.weights.fit import Device, Machine, Plan, SpeedBook, predict
+from desktop_app.weights.gguf import Header, first_part, read_header
 
 _log = log.logger("session")
 
@@ -40,14 +40,18 @@ class _Load:
 class Loading:
     """Which weights there are in memory, or soon.  Main thread only."""
 
-    def __init__(self, engine: Engine, settings: Settings, post: Post, tell: Listeners) -> None:
+    def __init__(
+        self, engine: Engine, settings: Settings, post: Post, tell: Listeners, speed_file: Path
+    ) -> None:
         self.on_ready: Callable[[], None] | None = None
         self.on_failed: Callable[[KnownError], None] | None = None
         self._engine = engine
         self._settings = settings
         self._post = post
         self._tell = tell.tell
+        self._speed_file = speed_file
         self._load: _Load | None = None
+        self._header: Header | None = None
         # Reading a header is quick, but the file may lie on a sleeping drive.
         self._files = ThreadPoolExecutor(1, thread_name_prefix="grove-files")
 
@@ -96,7 +100,7 @@ class Loading:
         self.cancel()
         load = self._load = _Load(first_part(Path(path).expanduser().absolute()))
         spec, devices = self._spec(load.path), self._devices()
-        checked = on_main(self._post, self._files.submit(check_file, spec, devices), _nothing)
+        checked = on_main(self._post, self._files.submit(check_file, spec, devices), _same)
         checked.add_done_callback(lambda future: self._checked(load, future))
         self._tell("loading", 0.0)
         return load.future
@@ -115,13 +119,29 @@ class Loading:
         self.cancel()
         self._files.shutdown(wait=True, cancel_futures=True)
 
-    def _checked(self, load: _Load, checked: Future[None]) -> None:
+    def record_speed(self, tokens_per_s: float, context_used: int) -> None:
+        """Remember how fast the loaded weights wrote, so that others can be judged before they are
+        downloaded.  Only what ran on the CPU tells anything about others."""
+        header, loaded = self._header, self._engine.loaded
+        if header is None or loaded is None or loaded.gpu_layers != 0 or tokens_per_s <= 0:
+            return
+
+        def record() -> None:
+            # A guess for later is not worth a word to the user when the disk is full.
+            with contextlib.suppress(KnownError, OSError):
+                book = SpeedBook.load(self._speed_file)
+                book.record(header, tokens_per_s, context_used=context_used)
+
+        self._files.submit(record)
+
+    def _checked(self, load: _Load, checked: Future[Header]) -> None:
         if self._load is not load:
             return
         error = checked.exception()
         if error is not None:
             self._failed(load, error)
             return
+        self._header = checked.result()
         load.job = self._engine.load(
             self._spec(load.path), lambda event: self._post(lambda: self._event(load, event))
         )
@@ -184,10 +204,10 @@ class Loading:
             )
 
 
-def check_file(spec: WeightsSpec, devices: tuple[Device, ...] = ()) -> None:
-    """Say by KnownError why these weights cannot run here, before llama.cpp touches the file.
+def check_file(spec: WeightsSpec, devices: tuple[Device, ...] = ()) -> Header:
+    """The header of a file, or by KnownError why it cannot run here, before llama.cpp touches it.
 
-    Reads the header (any thread).  Weights are refused only where they can never fit: what is too
+    Any thread.  Weights are refused only where they can never fit: what is too
     big just now may still run, slowly.
     """
     header = read_header(Path(spec.path))
@@ -204,7 +224,8 @@ def check_file(spec: WeightsSpec, devices: tuple[Device, ...] = ()) -> None:
     fit = predict(header, machine, plan=plan)
     if fit.verdict == "too-big" and fit.memory_bytes > machine.total_bytes:
         raise KnownError("weights-too-big", fit.sentence)
+    return header
 
 
-def _nothing(_: Any) -> None:
-    pass
+def _same(header: Header) -> Header:
+    return header

@@ -34,6 +34,8 @@ SHOW_EVERY_S: Final = 0.033
 """Pieces that arrive faster than this are shown together."""
 AT_ONCE: Final = 4
 """Requests given to the engine at a time; it writes them in shared batches."""
+MEASURED_TOKENS: Final = 32
+"""A shorter reply says little about the weights' speed."""
 _BYTES_PER_TOKEN: Final = 4.0
 _TEMPLATE_BYTES: Final = 16  # what a template puts around a message, about
 _log = log.logger("session")
@@ -351,6 +353,9 @@ class Writing:
         counters = event.counters
         self._speeds[reply.message_id] = event.timings.tokens_per_s
         self._used[reply.message_id] = counters.prompt_tokens + counters.generated_tokens
+        alone = len(self._running) == 1 and len(request.replies) == 1
+        if alone and counters.generated_tokens >= MEASURED_TOKENS:
+            self._loading.record_speed(event.timings.tokens_per_s, self._used[reply.message_id])
         if not request.continues:
             self._tokens[reply.message_id] = (reply.text, event.tokens)
         request.conversation.finish_stream(

@@ -25,7 +25,8 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str, str]]]:
 
 
 def raise_secret() -> None:
-    raise KeyError(" ".join(("what", "a", "person", "wrote")))
+    secret = "what a person {}"
+    raise KeyError(secret.format("wrote"))
 
 
 @pytest.mark.expects_log

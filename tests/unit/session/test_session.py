@@ -105,7 +105,7 @@ class Stage:
 @pytest.fixture
 def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
     # The script's weights are empty files; what a real file must hold is tested elsewhere.
-    monkeypatch.setattr(loading, "check_file", lambda *_: None)
+    monkeypatch.setattr(loading, "check_file", lambda *_: cast("Any", None))
     stage = Stage(tmp_path)
     yield stage
     stage.session.close()
