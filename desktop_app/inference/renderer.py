@@ -140,6 +140,7 @@ class _Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,  # a template could print what people wrote
+            creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),  # Windows only
         )
         self._requests: queue.SimpleQueue[object] = queue.SimpleQueue()
         self._answers: queue.SimpleQueue[list[dict[str, str]] | None] = queue.SimpleQueue()

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import os
 import random
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from desktop_app.inference.prompt import PromptBuilder
@@ -54,6 +57,42 @@ def test_no_forged_turns_through_the_real_process(tmp_path: Path, renderer: Rend
             messages = hostile_messages(draw, builder)
             plan = builder.build(messages, template=TEMPLATE)
             assert forged_tokens(builder, messages, plan.tokens, TEMPLATE) == 0, messages
+
+
+OWNER = """
+import sys, threading, time
+import psutil
+from desktop_app.inference.renderer import Renderer
+renderer = Renderer()
+renderer.render("x", [{}])
+endless = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
+if sys.argv[1] == "busy":
+    threading.Thread(target=renderer.render, args=(endless, [{}]), daemon=True).start()
+    while renderer._source != endless or renderer._worker is None:
+        time.sleep(0.01)
+    while psutil.Process(renderer._worker._process.pid).cpu_times().user < 1:
+        time.sleep(0.01)
+print(*(child.pid for child in psutil.Process().children()), flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("state", ["idle", "busy"])
+def test_template_processes_end_with_their_owner(state: str) -> None:
+    owner = subprocess.Popen(
+        [sys.executable, "-c", OWNER, state], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert owner.stdin is not None
+    assert owner.stdout is not None
+    children = [psutil.Process(int(pid)) for pid in owner.stdout.readline().split()]
+    assert len(children) == (2 if state == "idle" else 1)
+    owner.kill()
+    owner.wait()
+    owner.stdin.close()
+    owner.stdout.close()
+    # The idle ones see the end of stdin; one in an endless template runs into its limit.
+    gone, alive = psutil.wait_procs(children, timeout=60)
+    assert (len(gone), alive) == (len(children), [])
 
 
 @pytest.mark.skipif(not SOURCES, reason="GROVE_LLAMA_CPP names no checkout of llama.cpp")
