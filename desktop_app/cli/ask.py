@@ -69,8 +69,8 @@ def run(args: argparse.Namespace) -> int:
             ids = _ask(frame, conversation, prompt, args.drafts, sampling, template)
             watch.sent(conversation, ids)
             watch.wait()
-        frame.loop.wait(conversation.saved())
-        if args.json:
+            watch.until_saved(conversation)
+        if args.json and watch.error is None:
             print_json(_report(frame, conversation, ids, load_s))
         return watch.status()
 
@@ -185,6 +185,14 @@ class Watch(SessionListener):
         self._reading.end()
         if not self._quiet:
             write("\n")
+
+    def until_saved(self, conversation: Conversation) -> None:
+        """Until everything is on disk, or it is clear that it cannot be written now."""
+        saved = conversation.saved()
+        saved.add_done_callback(lambda _: self._frame.loop.post(lambda: None))
+        self._frame.loop.run_until(lambda: saved.done() or self.error is not None)
+        if self.error is None:
+            saved.result()
 
     def status(self) -> int:
         """The exit status; a failed reply is raised as its KnownError."""

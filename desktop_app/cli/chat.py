@@ -16,6 +16,7 @@ from desktop_app.conversation.document import Conversation
 from desktop_app.conversation.node import Role, State
 from desktop_app.errors import KnownError
 from desktop_app.inference.sampling import Sampling
+from desktop_app.session import SessionListener
 
 HELP = """\
 Write a message and press Enter.  While a reply is written, Ctrl-C stops it and keeps its text.
@@ -58,12 +59,10 @@ def run(args: argparse.Namespace) -> int:
         talk = Talk(frame, conversation, sampling, template)
         talk.show_path()
         talk.loop()
-        with contextlib.suppress(KnownError):
-            frame.loop.wait(talk.conversation.saved())
     return 0
 
 
-class Talk:
+class Talk(SessionListener):
     """The conversation in one terminal.  Numbers N count the messages of the path from 1."""
 
     def __init__(
@@ -73,6 +72,8 @@ class Talk:
         self.conversation = conversation
         self._sampling = sampling
         self._template = template
+        self._unwritten: KnownError | None = None
+        frame.session.add_listener(self)
         self._commands: dict[str, Callable[[str], None]] = {
             "again": self._again,
             "continue": self._continue,
@@ -108,8 +109,16 @@ class Talk:
                 return
             try:
                 self._act(line)
+                self.frame.loop.run_waiting()
+                if self._unwritten is not None:
+                    raise self._unwritten
             except KnownError as error:
                 note(error.sentence)
+            self._unwritten = None
+
+    def storage_failed(self, error: KnownError) -> None:
+        """Told after the command that it belongs to."""
+        self._unwritten = error
 
     def show_path(self) -> None:
         """Print the messages of the active path."""
