@@ -22,8 +22,10 @@ from __future__ import annotations
 
 import json
 import os
+import queue
 import struct
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
@@ -198,23 +200,32 @@ def _address_space_bytes() -> int:
         return 256 << 20
 
 
+def _receive(stream: IO[bytes], requests: queue.SimpleQueue[Any]) -> None:
+    """Read on a thread of its own, so that an endless template does not outlive its owner."""
+    while (request := read_frame(stream)) is not None:
+        requests.put(request)
+    os._exit(0)
+
+
 def main() -> int:
     """Serve requests until stdin ends.  The last two arguments: CPU seconds, memory bytes."""
     cpu_s, memory_bytes = (int(text) for text in sys.argv[-2:])
-    requests = sys.stdin.buffer
+    requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever prints, prints elsewhere
     # Once before the doors close: the time zone's file, and everything a first render imports.
     kitchen = Kitchen()
     kitchen.answer({"source": "{{ strftime_now('%d %b') }}{{ [1] | tojson }}", "jobs": [{}]})
     kitchen.answer({"source": "{{ raise_exception(nothing.at.all) }}", "jobs": [{}]})
+    threading.Thread(target=_receive, args=(sys.stdin.buffer, requests), daemon=True).start()
     ceiling_bytes = _address_space_bytes() + memory_bytes
     _limit(cpu_s, ceiling_bytes)
     write_frame(answers, "ready")
-    while (request := read_frame(requests)) is not None:
+    while True:
+        request = requests.get()
         _limit(cpu_s, ceiling_bytes)
         results = kitchen.answer(request)
         write_frame(answers, results)
         if any(result.get("error") == "memory" for result in results):
-            break  # a heap that once was full is not reused
-    return 0
+            # A heap that once was full is not reused; the reading thread must not meet Python's end.
+            os._exit(0)

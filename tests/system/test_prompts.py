@@ -90,7 +90,6 @@ def test_template_processes_end_with_their_owner(state: str) -> None:
     owner.wait()
     owner.stdin.close()
     owner.stdout.close()
-    # The idle ones see the end of stdin; one in an endless template runs into its limit.
     gone, alive = psutil.wait_procs(children, timeout=60)
     assert (len(gone), alive) == (len(children), [])
 
