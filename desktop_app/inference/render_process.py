@@ -227,5 +227,5 @@ def main() -> int:
         results = kitchen.answer(request)
         write_frame(answers, results)
         if any(result.get("error") == "memory" for result in results):
-            # A heap that once was full is not reused; the reading thread must not meet Python's end.
+            # A heap that once was full is not reused; and no thread must read at Python's end.
             os._exit(0)
