@@ -115,8 +115,9 @@ class Plan:
     context_length: int = 0
     kv_type: str = "f16"
     batch_tokens: int = 512
-    # How many tokens of a batch get logits.
-    output_tokens: int = 512
+    # How many tokens of a batch get logits: the last of a prompt, or one for each draft.  llama.cpp
+    # may reserve room for more, but what is never written takes no memory.
+    output_tokens: int = 16
     # Repacked types held twice while the file stays mapped.
     mapped: bool = True
     # -1 = as many as fit, 0 = none.
