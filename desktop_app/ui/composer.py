@@ -160,7 +160,7 @@ class Composer(QFrame):
 
     def show_speed(self, tokens_per_s: float) -> None:
         """Tokens a second of the last reply; 0 hides it."""
-        shown = QLocale().toString(tokens_per_s, "f", 1 if tokens_per_s < 100 else 0)
+        shown = QLocale().toString(float(tokens_per_s), "f", 1 if tokens_per_s < 100 else 0)
         text = tr("composer.speed", speed=shown) if tokens_per_s > 0 else ""
         self._speed.setText(text)
         self._speed.setAccessibleName(text)

@@ -1,0 +1,308 @@
+"""The whole window, from keys to disk: real library and session, an engine child by script."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from PySide6.QtCore import Qt
+from PySide6.QtTest import QTest
+from PySide6.QtWidgets import QLabel, QPushButton, QWidget
+from pytestqt.qtbot import QtBot
+
+from desktop_app.conversation import Role, State
+from desktop_app.ui.row_view import EditMode
+from desktop_app.ui.settings_window import SettingsWindow
+from desktop_app.ui.trash import TrashWindow
+from tests.ui.desk import Desk
+
+Open = Callable[[], Desk]
+
+
+@pytest.fixture
+def open_desk(qtbot: QtBot, tmp_path: Path) -> Iterator[Open]:
+    """Opens a window on one profile, again and again; the last one is closed at the end."""
+    weights = Desk.weights(tmp_path / "files")
+    opened: list[Desk] = []
+
+    def start() -> Desk:
+        desk = Desk(qtbot, tmp_path / "profile", weights_path=str(weights))
+        opened.append(desk)
+        desk.wait(lambda: desk.engine.loaded is not None)
+        return desk
+
+    yield start
+    for desk in opened:
+        if not desk.closed:
+            desk.close()
+
+
+def test_ask_ask_again_switch_and_come_back(open_desk: Open) -> None:
+    desk = open_desk()
+    desk.say("count 3")
+    assert desk.texts() == [("user", "count 3"), ("assistant", "0 1 2")]
+    assert desk.chat.chat.title == "count 3"
+    first = desk.last()
+    desk.window.page.transcript.again_requested.emit(first)
+    desk.wait_quiet()
+    second = desk.last()
+    assert second != first
+    assert desk.chat.tree.siblings(first) == (first, second)
+    QTest.keyClick(desk.window, Qt.Key.Key_Left, Qt.KeyboardModifier.AltModifier)
+    assert desk.last() == first
+    desk.say("count 2")
+    leaf = desk.last()
+    QTest.keyClick(desk.window, Qt.Key.Key_Right, Qt.KeyboardModifier.AltModifier)
+    chat_id = desk.chat.chat.id
+    # Switching back leads to the leaf that was read there last.
+    desk.window.page.transcript.version_requested.emit(second, 1)
+    assert desk.last() == leaf
+    texts = desk.texts()
+    desk.close()
+    again = open_desk()
+    again.wait(lambda: again.window.page.chat_id == chat_id)
+    assert again.texts() == texts
+
+
+def test_stop_and_continue(open_desk: Open) -> None:
+    desk = open_desk()
+    desk.say("wait", wait=False)
+    page = desk.window.page
+    desk.wait(lambda: page.composer.stop_button.isVisible())
+    desk.wait(lambda: desk.chat.tree.text(desk.last()).strip() == "0 1")
+    QTest.keyClick(page.composer.text, Qt.Key.Key_Escape)
+    desk.wait_quiet()
+    assert desk.chat.tree.node(desk.last()).state is State.STOPPED
+    assert page.composer.send_button.isVisible()
+    page.transcript.continue_requested.emit(desk.last())
+    desk.wait(lambda: desk.chat.tree.text(desk.last()).strip() == "0 1 2 3")
+    QTest.keyClick(page.composer.text, Qt.Key.Key_Escape)
+    desk.wait_quiet()
+
+
+def test_save_and_ask_again_then_delete_then_undo_all_and_redo_all(open_desk: Open) -> None:
+    desk = open_desk()
+    desk.say("count 2")
+    desk.say("count 1")
+    prompt = desk.chat.path()[0]
+    rows = desk.window.page.transcript
+    rows.edit_saved.emit(prompt, "count 4", EditMode.ASK_AGAIN.value)
+    desk.wait_quiet()
+    assert desk.texts() == [("user", "count 4"), ("assistant", "0 1 2 3")]
+    rows.edit_saved.emit(desk.last(), "Mine.", EditMode.IN_PLACE.value)
+    assert desk.texts()[-1] == ("assistant", "Mine.")
+    rows.delete_requested.emit(desk.chat.path()[0])
+    toast = desk.find(QWidget, "toast")
+    desk.wait(lambda: toast.isVisible())
+    assert desk.find(QLabel, "toast.text").text() == "Deleted version 2 and 1 below"
+    assert desk.texts()[0] == ("user", "count 2")
+    desk.find(QPushButton, "toast.action").click()
+    assert desk.texts() == [("user", "count 4"), ("assistant", "Mine.")]
+    tree = {i: (desk.chat.tree.node(i).parent_id, desk.chat.tree.text(i)) for i in desk.chat.path()}
+    undo, redo = desk.window.actions_by_key["undo"], desk.window.actions_by_key["redo"]
+    steps = 0
+    while desk.chat.can_undo:
+        desk.wait(undo.isEnabled)
+        QTest.keyClick(desk.window, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+        steps += 1
+    assert len(desk.chat.tree) == 0
+    assert steps >= 4
+    control_shift = Qt.KeyboardModifier.ControlModifier | Qt.KeyboardModifier.ShiftModifier
+    for _ in range(steps):
+        desk.wait(redo.isEnabled)
+        QTest.keyClick(desk.window, Qt.Key.Key_Z, control_shift)
+    assert desk.chat.redo_name == "remove"  # the deletion that the toast took back
+    again = {i: (desk.chat.tree.node(i).parent_id, desk.chat.tree.text(i)) for i in tree}
+    assert again == tree
+
+
+def test_an_undo_of_text_comes_before_an_undo_of_the_tree(open_desk: Open) -> None:
+    desk = open_desk()
+    desk.say("count 1")
+    field = desk.window.page.composer.text
+    field.setFocus()
+    QTest.keyClicks(field, "words")
+    QTest.keyClick(field, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    assert field.toPlainText() == ""
+    assert len(desk.chat.path()) == 2
+    QTest.keyClick(field, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    assert desk.chat.path() == []
+
+
+def test_switch_chats_while_writing_and_see_the_badge(open_desk: Open) -> None:
+    desk = open_desk()
+    desk.say("wait", wait=False)
+    first = desk.window.page.chat_id
+    desk.wait(lambda: desk.texts()[-1] == ("assistant", "0 1"))
+    desk.find(QPushButton, "sidebar.new").click()
+    assert desk.window.page.chat_id == 0
+    assert desk.window.sidebar.rows._writing == {first}
+    desk.say("count 2")
+    assert desk.texts()[-1] == ("assistant", "0 1")
+    desk.window.page.open_chat(first)
+    desk.wait(lambda: desk.window.page.chat_id == first)
+    desk.wait(lambda: desk.texts()[-1] == ("assistant", "0 1"))
+    assert desk.window.page.composer.stop_button.isVisible()
+    desk.find(QPushButton, "composer.stop").click()
+    desk.wait_quiet()
+    assert desk.window.sidebar.rows._writing == frozenset()
+
+
+def test_deleting_a_prompt_while_its_reply_streams(open_desk: Open) -> None:
+    desk = open_desk()
+    desk.say("wait", wait=False)
+    desk.wait(lambda: desk.chat.tree.text(desk.last()).strip() == "0 1")
+    desk.window.page.transcript.delete_requested.emit(desk.last(Role.USER))
+    assert desk.chat.path() == []
+    desk.wait(lambda: not desk.session.writing())
+    desk.find(QPushButton, "toast.action").click()
+    assert desk.texts() == [("user", "wait"), ("assistant", "0 1")]
+    assert desk.chat.tree.node(desk.last()).state is State.STOPPED
+
+
+@pytest.mark.expects_log
+def test_a_crash_of_the_engine_is_a_row_with_a_next_step(open_desk: Open) -> None:
+    desk = open_desk()
+    desk.say("crash")
+    assert desk.chat.tree.node(desk.last()).state is State.FAILED
+    assert desk.window.sidebar.card.state == "stopped"
+    assert desk.texts()[-1] == ("assistant", "0 1")
+    desk.find(QPushButton, "weights.again").click()
+    desk.wait(lambda: desk.window.sidebar.card.state == "ready")
+    desk.say("count 2")
+    assert desk.texts()[-1] == ("assistant", "0 1")
+
+
+def test_a_failure_keeps_the_text_and_offers_to_try_again(open_desk: Open) -> None:
+    desk = open_desk()
+    desk.say("fail")
+    reply = desk.last()
+    assert desk.chat.tree.node(reply).state is State.FAILED
+    desk.window.page.transcript.failure_action.emit(reply, "retry")
+    desk.wait_quiet()
+    assert desk.chat.tree.node(reply).state is State.FAILED
+
+
+def test_unsent_text_is_kept_for_each_chat_and_for_the_new_one(open_desk: Open) -> None:
+    desk = open_desk()
+    desk.say("count 1")
+    chat_id = desk.window.page.chat_id
+    field = desk.window.page.composer.text
+    field.setPlainText("half a thought")
+    desk.find(QPushButton, "sidebar.new").click()
+    assert field.toPlainText() == ""
+    field.setPlainText("another chat's beginning")
+    desk.window.page.open_chat(chat_id)
+    desk.wait(lambda: field.toPlainText() == "half a thought")
+    desk.close()
+    again = open_desk()
+    field = again.window.page.composer.text
+    again.wait(lambda: field.toPlainText() == "half a thought")
+    again.find(QPushButton, "sidebar.new").click()
+    assert field.toPlainText() == "another chat's beginning"
+
+
+def test_quit_while_writing_keeps_what_was_written(open_desk: Open) -> None:
+    desk = open_desk()
+    desk.say("wait", wait=False)
+    desk.wait(lambda: desk.chat.tree.text(desk.last()).strip() == "0 1")
+    desk.close()
+    again = open_desk()
+    again.wait(lambda: again.window.page.conversation is not None)
+    assert again.texts() == [("user", "wait"), ("assistant", "0 1")]
+    assert again.chat.tree.node(again.last()).state in (State.STOPPED, State.INTERRUPTED)
+
+
+def test_a_chat_goes_to_the_trash_and_comes_back(open_desk: Open) -> None:
+    desk = open_desk()
+    desk.say("count 1")
+    chat_id = desk.window.page.chat_id
+    desk.window.delete_chat(chat_id)
+    desk.wait(lambda: desk.window.sidebar.rows.row_of_chat(chat_id) < 0)
+    assert desk.window.page.chat_id == 0
+    trash = TrashWindow(desk.window, desk.library, desk.bridge)
+    desk.wait(lambda: trash.list.count() == 1)
+    trash.list.item(0).setSelected(True)
+    trash.restore_button.click()
+    desk.wait(lambda: trash.list.count() == 0)
+    desk.window.reload_chats()
+    desk.wait(lambda: desk.window.sidebar.rows.row_of_chat(chat_id) >= 0)
+    trash.close()
+
+
+def test_search_opens_the_hits_own_path(open_desk: Open) -> None:
+    desk = open_desk()
+    desk.say("count 2")
+    prompt = desk.last(Role.USER)
+    desk.window.page.transcript.edit_saved.emit(
+        prompt, "zebra three", EditMode.ASK_AGAIN.value
+    )
+    desk.wait_quiet()
+    desk.window.page.transcript.version_requested.emit(desk.last(Role.USER), 1)
+    assert desk.last(Role.USER) == prompt
+    desk.find(QPushButton, "sidebar.new").click()
+    QTest.keyClick(desk.window, Qt.Key.Key_K, Qt.KeyboardModifier.ControlModifier)
+    side = desk.window.sidebar
+    QTest.keyClicks(side.search, "zebra")
+    desk.wait(lambda: side.rows.rowCount() == 2 and side.rows._rows[1].message_id > 0)
+    QTest.keyClick(side.search, Qt.Key.Key_Down)
+    QTest.keyClick(side.list, Qt.Key.Key_Return)
+    desk.wait(lambda: desk.window.page.conversation is not None)
+    assert desk.texts()[0] == ("user", "zebra three")
+
+
+def test_drafts_are_written_side_by_side(open_desk: Open) -> None:
+    desk = open_desk()
+    desk.settings.drafts = 3
+    desk.say("count 2")
+    replies = desk.chat.tree.children(desk.last(Role.USER))
+    desk.wait(lambda: all(desk.chat.tree.text(i).strip() == "0 1" for i in replies))
+    assert len(replies) == 3
+    assert desk.last() == replies[0]
+
+
+def test_settings_are_in_force_and_kept(open_desk: Open) -> None:
+    desk = open_desk()
+    settings = SettingsWindow(desk.window, desk.session)
+    settings.show()
+    switch = settings.findChild(QWidget, "settings.offline")
+    assert switch is not None
+    QTest.mouseClick(switch, Qt.MouseButton.LeftButton)
+    assert desk.settings.offline
+    assert "Offline" in desk.window.sidebar.connection._text.full_text
+    settings.close()
+    desk.close()
+    assert open_desk().settings.offline
+
+
+def test_the_system_prompt_is_a_message_and_can_be_undone(open_desk: Open) -> None:
+    desk = open_desk()
+    settings = desk.window.chat_settings
+    settings.system.setPlainText("Be brief.")
+    settings.system.kept.emit()
+    desk.wait(lambda: desk.window.page.conversation is not None)
+    assert desk.chat.system_text == "Be brief."
+    desk.say("count 1")
+    assert desk.texts()[0] == ("system", "Be brief.")
+    desk.wait(lambda: settings.system.toPlainText() == "Be brief.")
+    settings.system.setPlainText("")
+    settings.system.kept.emit()
+    assert desk.chat.system_text == ""
+    desk.window.verbs.undo()
+    assert desk.chat.system_text == "Be brief."
+
+
+def test_every_control_has_a_name_and_the_keyboard_reaches_the_buttons(open_desk: Open) -> None:
+    desk = open_desk()
+    desk.say("count 1")
+    nameless = [
+        f"{type(widget).__name__} {widget.objectName()}"
+        for widget in desk.window.findChildren(QWidget)
+        if widget.focusPolicy() != Qt.FocusPolicy.NoFocus
+        and widget.isVisible()
+        and not widget.accessibleName()
+        and not widget.objectName().startswith("qt_")
+        and widget.focusProxy() is None
+    ]
+    assert nameless == []
