@@ -56,6 +56,7 @@ class BlockStream:
         self._place = _Place()
         self._finished: list[Block] = []
         self._tail: list[Block] = []
+        self._cut_short = False
 
     @property
     def blocks(self) -> list[Block]:
@@ -70,7 +71,7 @@ class BlockStream:
     @property
     def rest(self) -> str:
         """The part of the text that no block shows yet, because the time was up."""
-        return "" if self._tail or self._place.at >= len(self._text) else self._text_left()
+        return self._text[self._place.at :] if self._cut_short else ""
 
     def feed(self, text: str, limit_ms: float = 1e9) -> int:
         """Take the whole text so far; returns the index of the first block that changed.
@@ -86,16 +87,13 @@ class BlockStream:
         self._text = text
         changed = len(self._finished)
         self._tail = []
+        self._cut_short = False
         start = perf_counter()
-        while self._place.at < len(text):
-            if not self._advance():
-                break
+        while self._place.at < len(text) and self._advance():
             if (perf_counter() - start) * 1000 > limit_ms:
+                self._cut_short = self._place.at < len(text)
                 break
         return changed
-
-    def _text_left(self) -> str:
-        return self._text[self._place.at :]
 
     def _advance(self) -> bool:
         """Finish some blocks; False when the rest is one open element, which is the tail."""
@@ -129,6 +127,9 @@ class BlockStream:
             end = self._line_end(at)
             line = self._text[at:end]
             if closed.match(line):
+                if end >= len(self._text):  # the line may still grow
+                    self._add_code(fence, pieces, self._tail, still_open=False)
+                    return False
                 self._add_code(fence, pieces, self._finished, still_open=False)
                 self._place = _Place(end + 1)
                 return True

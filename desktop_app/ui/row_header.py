@@ -48,6 +48,7 @@ class RowHeader(QWidget):
         self.next = RowButton(self, "chevron-right", "message.next", side=22, size=14)
         self.previous.clicked.connect(lambda: self._turn(-1))
         self.next.clicked.connect(lambda: self._turn(1))
+        self.previous.role = self.next.role = "text"
         self.buttons: dict[str, RowButton] = {}
         for verb, icon in _ICONS.items():
             made = RowButton(self, icon, f"message.{verb}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 
@@ -24,7 +24,7 @@ from PySide6.QtGui import (
     QResizeEvent,
     QWheelEvent,
 )
-from PySide6.QtWidgets import QAbstractScrollArea, QApplication, QFrame, QMenu, QWidget
+from PySide6.QtWidgets import QAbstractScrollArea, QApplication, QFrame, QWidget
 
 from desktop_app.ui import theme
 from desktop_app.ui.body import Spot
@@ -40,10 +40,11 @@ from desktop_app.ui.row_content import (
     RowContent,
     guess_row_height,
 )
-from desktop_app.ui.row_menu import message_menu
-from desktop_app.ui.row_view import EditMode, RowView
+from desktop_app.ui.row_view import RowView
+from desktop_app.ui.transcript_keys import Keys
 from desktop_app.ui.transcript_pointer import JumpButton, Pointer
 from desktop_app.ui.transcript_selection import TranscriptSelection
+from desktop_app.ui.transcript_verbs import Verbs
 from desktop_app.ui.words import tr
 
 _EDGE = 24
@@ -103,14 +104,12 @@ class Transcript(QAbstractScrollArea):
         self._placing = False
         self._current = 0
         self._hovered = 0
-        self._drafts: dict[int, str] = {}
-        self._code: tuple[int, int, bool] = (0, -1, False)
         self.selection = TranscriptSelection()
         self._pointer = Pointer(self)
+        self._verbs = Verbs(self)
+        self._keys = Keys(self)
         self._settle = QTimer(self, interval=0, singleShot=True)
         self._settle.timeout.connect(self.relayout)
-        self._copied = QTimer(self, interval=1500, singleShot=True)
-        self._copied.timeout.connect(self._forget_copied)
         self._build()
 
     def _build(self) -> None:
@@ -433,8 +432,8 @@ class Transcript(QAbstractScrollArea):
             row.show_content(content)
             self._live[message_id] = row
             row.set_active(message_id == self._active())
-            if message_id in self._drafts:
-                row.open_editor(self._drafts[message_id])
+            if message_id in self._verbs.drafts:
+                row.open_editor(self._verbs.drafts[message_id])
         edges = (index == 0, index == len(self._rows) - 1)
         if (row.is_first, row.is_last) != edges:
             row.is_first, row.is_last = edges
@@ -457,7 +456,7 @@ class Transcript(QAbstractScrollArea):
     def _release(self, message_id: int, *, forget_editor: bool = False) -> None:
         row = self._live.pop(message_id)
         if forget_editor:
-            self._drafts.pop(message_id, None)
+            self._verbs.drafts.pop(message_id, None)
         if row.hasFocus() or row.editor is not None:
             row.clearFocus()
         row.hide()
@@ -494,6 +493,24 @@ class Transcript(QAbstractScrollArea):
             return
         self._at_end = False
         self._restore(_Anchor(message_id, index, -1, float(-offset)))
+
+    @property
+    def rows(self) -> Sequence[RowView]:
+        """What is shown, top to bottom."""
+        return self._rows
+
+    def view_of(self, message_id: int) -> RowView | None:
+        """What is shown of a message."""
+        index = self._index.get(message_id)
+        return None if index is None else self._rows[index]
+
+    def index_of(self, message_id: int) -> int:
+        """The place of a message in the path, 0 for one that is not shown."""
+        return self._index.get(message_id, 0)
+
+    def stay_here(self) -> None:
+        """From now on the top of the view stands still, not its end."""
+        self._at_end = False
 
     @property
     def is_at_end(self) -> bool:
@@ -606,9 +623,10 @@ class Transcript(QAbstractScrollArea):
         if not message_id and self._rows:
             bottom = self._scroll() + self.viewport().height() - 1
             message_id = self._rows[self._row_at(bottom)].message_id
-        self._focus_row(message_id)
+        self.focus_message(message_id)
 
-    def _focus_row(self, message_id: int) -> None:
+    def focus_message(self, message_id: int) -> None:
+        """Scroll a message into view and give it the keyboard."""
         index = self._index.get(message_id)
         if index is None:
             return
@@ -630,54 +648,7 @@ class Transcript(QAbstractScrollArea):
 
     def row_key(self, row: Row, event: QKeyEvent) -> bool:
         """A key pressed in a row; True when it was for us."""
-        key, bar = event.key(), self.verticalScrollBar()
-        if event.modifiers() & Qt.KeyboardModifier.ControlModifier:
-            return self._control_key(key)
-        pages = {
-            Qt.Key.Key_PageUp: -bar.pageStep() + 40,
-            Qt.Key.Key_PageDown: bar.pageStep() - 40,
-        }
-        if key in (Qt.Key.Key_Up, Qt.Key.Key_Down):
-            self._step(row, 1 if key == Qt.Key.Key_Down else -1)
-        elif key in pages:
-            bar.setValue(bar.value() + pages[Qt.Key(key)])
-        elif key == Qt.Key.Key_Home:
-            self._focus_row(self._rows[0].message_id)
-        elif key == Qt.Key.Key_End:
-            self._focus_row(self._rows[-1].message_id)
-        elif key in (Qt.Key.Key_Left, Qt.Key.Key_Right) and row.view.versions > 1:
-            step = 1 if key == Qt.Key.Key_Right else -1
-            self.act(row.message_id, "version", row.view.version + step)
-        elif key == Qt.Key.Key_Menu:
-            self._open_menu(row.message_id, row.mapToGlobal(QPoint(round(row.left) + 60, 30)))
-        elif key == Qt.Key.Key_Escape and not self.selection.is_empty:
-            self.clear_selection()
-        else:
-            return False
-        return True
-
-    def _control_key(self, key: int) -> bool:
-        if key == Qt.Key.Key_C:
-            return self.copy_selection()
-        if key == Qt.Key.Key_A:
-            self.select_all()
-            return True
-        if key in (Qt.Key.Key_Home, Qt.Key.Key_End) and self._rows:
-            self._focus_row(self._rows[0 if key == Qt.Key.Key_Home else -1].message_id)
-            return True
-        return False
-
-    def _step(self, row: Row, step: int) -> None:
-        """Up and Down: through a message higher than the view, else to the next message."""
-        bar, height = self.verticalScrollBar(), self.viewport().height()
-        hidden_below = row.geometry().bottom() > height + 4 and row.height() > height
-        hidden_above = row.y() < -4 and row.height() > height
-        if (step > 0 and hidden_below) or (step < 0 and hidden_above):
-            bar.setValue(bar.value() + step * 72)
-            return
-        index = self._index.get(row.message_id, 0) + step
-        if 0 <= index < len(self._rows):
-            self._focus_row(self._rows[index].message_id)
+        return self._keys.pressed(row, event)
 
     def row_entered(self, row: Row | None) -> None:
         """The pointer came over a row, or left all of them."""
@@ -696,150 +667,21 @@ class Transcript(QAbstractScrollArea):
 
     def act(self, message_id: int, verb: str, value: object = None) -> None:
         """Do what a row's control asks for."""
-        index = self._index.get(message_id)
-        if index is None:
-            return
-        view = self._rows[index]
-        plain: dict[str, Callable[[int], None]] = {
-            "again": self.again_requested.emit,
-            "continue": self.continue_requested.emit,
-            "copy_to_chat": self.copy_to_chat_requested.emit,
-            "delete": self.delete_requested.emit,
-            "details": self.details_requested.emit,
-            "keep_path": self.keep_path_requested.emit,
-            "retry": self.retry_requested.emit,
-            "show_prompt": self.show_prompt_requested.emit,
-            "stop": self.stop_requested.emit,
-        }
-        if verb in plain:
-            plain[verb](message_id)
-        elif verb == "star":
-            self.star_requested.emit(message_id, not view.starred)
-        elif verb == "version" and isinstance(value, int):
-            if 1 <= value <= view.versions:
-                self.version_requested.emit(message_id, value)
-        elif verb == "failure":
-            self.failure_action.emit(message_id, str(value))
-        else:
-            self._act_here(view, verb, value)
+        view = self.view_of(message_id)
+        if view is not None:
+            self._verbs.act(view, verb, value)
 
-    def _act_here(self, view: RowView, verb: str, value: object) -> None:
-        message_id = view.message_id
-        if verb == "copy":
-            QGuiApplication.clipboard().setText(view.text)
-            self.copy_requested.emit(message_id)
-        elif verb == "copy_selection":
-            self.copy_selection()
-        elif verb == "select_all":
-            self.select_all()
-        elif verb == "edit":
-            self.start_editing(message_id)
-        elif verb == "cancel":
-            self._end_editing(message_id)
-        elif verb == "save" and isinstance(value, tuple):
-            self._save(message_id, str(value[0]), EditMode(value[1]))
-        elif verb == "fold":
-            self._fold(message_id)
-        elif verb == "elsewhere":
-            self._show_elsewhere(view)
-        elif verb == "more":
-            row = self._live.get(message_id)
-            if row is not None:
-                button = row.header.buttons["more"]
-                self._open_menu(message_id, button.mapToGlobal(QPoint(0, button.height() + 2)))
-
-    def _fold(self, message_id: int) -> None:
-        content = self._contents.get(message_id)
-        if content is None:
-            return
-        self._at_end = False
-        content.reasoning_open = not content.reasoning_open
-        row = self._live.get(message_id)
-        if row is not None:
-            row.refresh()
-            row.update()
-        self.relayout()
-
-    def _show_elsewhere(self, view: RowView) -> None:
-        if len(view.elsewhere) == 1:
-            self.elsewhere_requested.emit(view.message_id, view.elsewhere[0].version)
-            return
-        menu = QMenu(self)
-        menu.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
-        for other in view.elsewhere:
-            words = tr("row.elsewhere_version", version=other.version, count=other.messages)
-            action = menu.addAction(words)
-            version = other.version
-            action.triggered.connect(
-                lambda _on=False, version=version: self.elsewhere_requested.emit(
-                    view.message_id, version
-                )
-            )
-        row = self._live[view.message_id]
-        content = self._contents[view.message_id]
-        corner = QPoint(round(self._left + GUTTER), round(content.boxes.notice_top) + 22)
-        menu.popup(row.mapToGlobal(corner))
-
-    def _open_menu(self, message_id: int, at: QPoint) -> None:
-        view = self._rows[self._index[message_id]]
-        selection = not self.selection.is_empty
-        menu = message_menu(
-            self, view, lambda verb: self.act(message_id, verb), selection=selection
-        )
-        menu.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
-        menu.popup(at)
-
-    # Editing
+    def open_menu(self, message_id: int, at: QPoint) -> None:
+        """The menu of a message at a global point."""
+        self._verbs.open_menu(message_id, at)
 
     def start_editing(self, message_id: int) -> None:
         """Open the editor in a row."""
-        index = self._index.get(message_id)
-        if index is None or self._rows[index].state.is_live:
-            return
-        if message_id not in self._live:
-            self.reveal(message_id)
-        row = self._live.get(message_id)
-        if row is None or row.editor is not None:
-            return
-        at_end, self._at_end = self._at_end, False
-        editor = row.open_editor(self._drafts.get(message_id, self._rows[index].text))
-        self._drafts[message_id] = editor.text
-        editor.edit.textChanged.connect(lambda: self._keep_draft(message_id))
-        self.relayout()
-        box = row.geometry()
-        if box.bottom() > self.viewport().height() and not at_end:
-            bar = self.verticalScrollBar()
-            bar.setValue(bar.value() + min(box.top(), box.bottom() - self.viewport().height()))
-        elif at_end:
-            self.scroll_to_end()
-        editor.edit.setFocus(Qt.FocusReason.OtherFocusReason)
-        self.editing_changed.emit(True)
-
-    def _keep_draft(self, message_id: int) -> None:
-        row = self._live.get(message_id)
-        if row is not None and row.editor is not None:
-            self._drafts[message_id] = row.editor.text
-
-    def _end_editing(self, message_id: int) -> None:
-        row = self._live.get(message_id)
-        self._drafts.pop(message_id, None)
-        if row is None:
-            return
-        at_end = self._at_end
-        row.close_editor()
-        row.setFocus(Qt.FocusReason.OtherFocusReason)
-        row.update()
-        self._at_end = at_end
-        self.relayout()
-        self.editing_changed.emit(bool(self._drafts))
-
-    def _save(self, message_id: int, text: str, mode: EditMode) -> None:
-        self._end_editing(message_id)
-        self.edit_saved.emit(message_id, text, mode.value)
+        self._verbs.start_editing(message_id)
 
     def editing(self) -> dict[int, str]:
         """Unsaved texts of open editors, by message id."""
-        return dict(self._drafts)
+        return dict(self._verbs.drafts)
 
     # Selection and pointer
 
@@ -876,8 +718,7 @@ class Transcript(QAbstractScrollArea):
 
     def code_under_pointer(self, message_id: int) -> tuple[int, bool]:
         """The code block under the pointer in a row (-1: none), and whether it was just copied."""
-        at, first, copied = self._code
-        return (first, copied) if at == message_id else (-1, False)
+        return self._pointer.code_in(message_id)
 
     def place_at(self, point: QPointF) -> tuple[int, Place] | None:
         """The text place nearest to a point of the viewport, with its message."""
@@ -915,39 +756,10 @@ class Transcript(QAbstractScrollArea):
     def contextMenuEvent(self, event: QContextMenuEvent) -> None:
         row = self.row_under(QPointF(self.viewport().mapFromGlobal(event.globalPos())))
         if row is not None:
-            self._open_menu(row.message_id, event.globalPos())
+            self.open_menu(row.message_id, event.globalPos())
 
     def viewportEvent(self, event: QEvent) -> bool:
         if event.type() == QEvent.Type.Leave:
             self.row_entered(None)
-            self.set_code_hover(0, -1)
+            self._pointer.leave()
         return super().viewportEvent(event)
-
-    def set_code_hover(self, message_id: int, first: int) -> None:
-        """The pointer is over this code block."""
-        if self._code[:2] == (message_id, first):
-            return
-        changed = {self._code[0], message_id}
-        self._code = (message_id, first, False)
-        for one in changed:
-            row = self._live.get(one)
-            if row is not None:
-                row.update()
-
-    def copy_code(self, message_id: int, first: int) -> None:
-        """Put a code block on the clipboard and say so for a moment."""
-        content = self._contents.get(message_id)
-        row = self._live.get(message_id)
-        if content is None or row is None:
-            return
-        QGuiApplication.clipboard().setText(content.body.code_text(first))
-        self._code = (message_id, first, True)
-        self._copied.start()
-        row.update()
-
-    def _forget_copied(self) -> None:
-        message_id, first, _copied = self._code
-        self._code = (message_id, first, False)
-        row = self._live.get(message_id)
-        if row is not None:
-            row.update()

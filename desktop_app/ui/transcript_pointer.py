@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QPointF, Qt, QTimer
-from PySide6.QtGui import QMouseEvent, QPainter, QPaintEvent, QPen
+from PySide6.QtGui import QGuiApplication, QMouseEvent, QPainter, QPaintEvent, QPen
 from PySide6.QtWidgets import QApplication, QWidget
 
 from desktop_app.ui import icons, theme
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _SCROLL_MS = 30
 _TRIPLE_MS = 400
+_COPIED_MS = 1500
 
 
 class Pointer:
@@ -33,6 +34,9 @@ class Pointer:
         self._start = QPointF()
         self._last = QPointF()
         self._double_at = 0
+        self._code: tuple[int, int, bool] = (0, -1, False)
+        self._copied = QTimer(view, interval=_COPIED_MS, singleShot=True)
+        self._copied.timeout.connect(self._forget_copied)
         self._scroll = QTimer(view, interval=_SCROLL_MS)
         self._scroll.timeout.connect(self._scroll_on)
 
@@ -138,12 +142,51 @@ class Pointer:
         if first >= 0:
             self._pressed_code = (0, -1)
             if self._code_button_at(point) == (message_id, first):
-                view.copy_code(message_id, first)
+                self._copy_code(message_id, first)
             return
         link = self._pressed_link
         self._pressed_link = ""
         if link and view.selection.is_empty and self._link_at(point) == link and openable(link):
             view.link_activated.emit(link)
+
+    # Code blocks
+
+    def code_in(self, message_id: int) -> tuple[int, bool]:
+        """The code block under the pointer in a row (-1: none), and whether it was just copied."""
+        at, first, copied = self._code
+        return (first, copied) if at == message_id else (-1, False)
+
+    def leave(self) -> None:
+        """The pointer left the view."""
+        self._hover_code(0, -1)
+
+    def _hover_code(self, message_id: int, first: int) -> None:
+        if self._code[:2] == (message_id, first):
+            return
+        changed = {self._code[0], message_id}
+        self._code = (message_id, first, False)
+        for one in changed:
+            self._repaint(one)
+
+    def _copy_code(self, message_id: int, first: int) -> None:
+        """Put a code block on the clipboard and say so for a moment."""
+        content = self._view.content_of(message_id)
+        if content is None:
+            return
+        QGuiApplication.clipboard().setText(content.body.code_text(first))
+        self._code = (message_id, first, True)
+        self._copied.start()
+        self._repaint(message_id)
+
+    def _forget_copied(self) -> None:
+        message_id, first, _copied = self._code
+        self._code = (message_id, first, False)
+        self._repaint(message_id)
+
+    def _repaint(self, message_id: int) -> None:
+        row = self._view.row_of(message_id)
+        if row is not None:
+            row.update()
 
     # Looking
 
@@ -156,7 +199,7 @@ class Pointer:
         tip = ""
         if row is not None:
             first, on_button = row.code_hit(point - QPointF(row.pos()))
-            view.set_code_hover(row.message_id, first)
+            self._hover_code(row.message_id, first)
             if link or on_button:
                 shape = Qt.CursorShape.PointingHandCursor
                 tip = link or tr("row.copy_code")

@@ -85,20 +85,26 @@ class TranscriptSelection:
         return range(0) if self.is_empty or ends is None else range(ends[0].row, ends[1].row + 1)
 
     def text(self, rows: Sequence[RowView], content_of: ContentOf) -> str:
-        """The selected text; rows off screen are laid out only where they must be cut."""
+        """The selected text.
+
+        Rows between the ends are copied as they were written, so that a selection over thousands
+        of messages lays out only its two ends.
+        """
         ends = self._ends()
         if self.is_empty or ends is None:
             return ""
         start, end = ends
         parts = []
         for index in range(start.row, min(end.row, len(rows) - 1) + 1):
+            if start.row < index < end.row:
+                parts.append(rows[index].text)
+                continue
             content = content_of(rows[index])
             begin = start if index == start.row else None
             stop = end if index == end.row else None
             text = content.copy(begin, stop)
-            if text:
-                parts.append(text)
-        return "\n\n".join(parts)
+            parts.append(text)
+        return "\n\n".join(part for part in parts if part)
 
     def select_all(self, rows: Sequence[RowView], content_of: ContentOf) -> None:
         """Select everything."""
