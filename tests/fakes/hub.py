@@ -201,6 +201,8 @@ class _Server(ThreadingHTTPServer):
     def get_request(self) -> tuple[socket.socket, Any]:
         connection, address = super().get_request()
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        # What is written counts as sent: little of it may wait in here when a break comes.
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 128 << 10)
         self._open.add(connection)
         return connection, address
 

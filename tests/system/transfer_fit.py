@@ -38,8 +38,10 @@ CASES: list[tuple[float, Shape, int, str]] = [
 ]
 
 
-def measure(path: str, context: int, kv_type: str, mapped: bool, steps: int) -> dict[str, float]:
-    """Load with llama.cpp, read a prompt, write tokens.  In a child process."""
+def measure(
+    path: str, context: int, kv_type: str, mapped: bool, seconds: float, threads: int
+) -> dict[str, float]:
+    """Load with llama.cpp, read a prompt, write tokens for a while.  In a child process."""
     import llama_cpp as llama
 
     silent = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)(lambda *_: None)
@@ -50,7 +52,7 @@ def measure(path: str, context: int, kv_type: str, mapped: bool, steps: int) -> 
     weights = llama.llama_model_load_from_file(path.encode(), loading)
     options = llama.llama_context_default_params()
     options.n_ctx, options.n_batch, options.n_ubatch = context, 512, 512
-    options.n_threads = options.n_threads_batch = 2
+    options.n_threads = options.n_threads_batch = threads
     if kv_type == "q8_0":
         options.type_k = options.type_v = 8
     current = llama.llama_init_from_model(weights, options)
@@ -58,10 +60,12 @@ def measure(path: str, context: int, kv_type: str, mapped: bool, steps: int) -> 
     prompt = (llama.llama_token * 512)(*([1] + [300 + i % 17 for i in range(511)]))
     assert llama.llama_decode(current, llama.llama_batch_get_one(prompt, 512)) == 0
     one = (llama.llama_token * 1)(301)
-    times = []
-    for _ in range(steps):
+    times: list[float] = []
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end or len(times) < 5:
         begin = time.perf_counter()
-        llama.llama_decode(current, llama.llama_batch_get_one(one, 1))
+        if llama.llama_decode(current, llama.llama_batch_get_one(one, 1)) != 0:
+            break  # the context is full
         times.append(time.perf_counter() - begin)
     status = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     resident = next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM"))
@@ -69,33 +73,43 @@ def measure(path: str, context: int, kv_type: str, mapped: bool, steps: int) -> 
     return {"resident": resident, "tokens_per_second": 1 / times[0]}
 
 
-def child(path: Path, context: int, kv_type: str, *, mapped: bool, steps: int) -> dict[str, Any]:
-    words = [str(path), str(context), kv_type, str(int(mapped)), str(steps)]
+def child(path: Path, context: int, kv_type: str, args: argparse.Namespace) -> dict[str, Any]:
+    """Measure in a process of its own; large repacked files unmapped, else they are there twice."""
+    mapped = path.stat().st_size < 1_500_000_000
+    words = [str(path), str(context), kv_type, str(int(mapped)), str(args.seconds)]
     done = subprocess.run(
-        [sys.executable, "-m", MODULE, "--child", *words], check=True, capture_output=True
+        [sys.executable, "-m", MODULE, "--child", *words, "--threads", str(args.threads)],
+        check=True,
+        capture_output=True,
     )
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    return {**found, "mapped": mapped}
 
 
-def prove(largest: float, work: Path, seed: int, steps: int) -> list[dict[str, Any]]:
+def prove(args: argparse.Namespace, work: Path) -> list[dict[str, Any]]:
     book = SpeedBook()
     rows = []
+    first = work / "first.gguf"
     for number, (billions, shape, context, kv_type) in enumerate(CASES):
-        if billions > largest:
+        if billions > args.largest:
             continue
-        path = work / "case.gguf"
-        write(path, shape, seed=seed)
-        # Large repacked files are loaded unmapped: mapped they would be in memory twice.
-        mapped = billions < 2
+        path = work / "case.gguf" if number else first
+        write(path, shape, seed=args.seed)
         header = read_header(path)
-        seen = child(path, context, kv_type, mapped=mapped, steps=steps)
-        path.unlink()
-        plan = Plan(context_length=context, kv_type=kv_type, mapped=mapped, typical_tokens=512)
+        seen = child(path, context, kv_type, args)
+        plan = Plan(
+            context_length=context, kv_type=kv_type, mapped=seen["mapped"], typical_tokens=600
+        )
         if number == 0:
-            book.record(header, seen["tokens_per_second"], context_used=512)
+            book.record(header, seen["tokens_per_second"], context_used=600)
+        elif args.again:
+            # On a busy machine: the reference as it is right now.
+            now = child(first, CASES[0][2], CASES[0][3], args)
+            book.record(read_header(first), now["tokens_per_second"], context_used=600)
+        if number:
+            path.unlink()
         fit = predict(header, Machine(10**12, 10**12, 2), book, plan)
-        expected = fit.peak_bytes if mapped else fit.memory_bytes
+        expected = fit.peak_bytes if seen["mapped"] else fit.memory_bytes
         error = expected - seen["resident"]
         rows.append(
             {
@@ -109,13 +123,16 @@ def prove(largest: float, work: Path, seed: int, steps: int) -> list[dict[str, A
                 "speed_error": round(fit.tokens_per_second / seen["tokens_per_second"] - 1, 2),
             }
         )
+        print(json.dumps(rows[-1]), flush=True)
     return rows
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--largest", type=float, default=7.0, help="billions of parameters")
-    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--seconds", type=float, default=8.0, help="writing tokens, each file")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--again", action="store_true", help="calibrate anew beside each file")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--hub", default="", help="not needed here; every proof takes it")
     parser.add_argument("--no-speed", action="store_true")
@@ -123,13 +140,12 @@ def main() -> int:
     parser.add_argument("--child", nargs=5, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.child:
-        path, context, kv_type, mapped, steps = args.child
-        print(json.dumps(measure(path, int(context), kv_type, mapped == "1", int(steps))))
+        path, context, kv_type, mapped, seconds = args.child
+        found = measure(path, int(context), kv_type, mapped == "1", float(seconds), args.threads)
+        print(json.dumps(found))
         return 0
     with tempfile.TemporaryDirectory(dir=args.work) as name:
-        rows = prove(args.largest, Path(name), args.seed, args.steps)
-    for row in rows:
-        print(json.dumps(row))
+        rows = prove(args, Path(name))
     wrong = [row for row in rows if not row["memory_ok"]]
     if not args.no_speed:
         wrong += [row for row in rows if abs(row["speed_error"]) > 0.3]
