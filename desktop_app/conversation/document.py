@@ -7,7 +7,7 @@ neither is navigation (`set_head`, `choose_version`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 
@@ -67,7 +67,7 @@ class Conversation:
         undo: Sequence[Entry] = (),
         redo: Sequence[Entry] = (),
         next_seq: int = 1,
-        deeper: bool = False,
+        deeper: Collection[Side] = (),
     ) -> None:
         """Called by the store; others use `Conversation.in_memory` or the library."""
         self.tree = tree
@@ -464,11 +464,16 @@ class Conversation:
         """The library changed the chat's own facts (any thread)."""
         self._ledger.tell_main(lambda: self._ledger.set_chat(chat))
 
-    def forget_removed(self, node_ids: set[int]) -> None:
-        """The trash is being emptied: these messages go, and the steps that need them."""
-        self.settle()
-        self._ledger.history.forget(node_ids)
-        self.tree.apply_forget(node_ids)
+    def store_failed(self, error: KnownError) -> None:
+        """Text that grows could not be written yet (any thread)."""
+        self._ledger.report(error)
+
+    def forget_removed(self) -> set[int]:
+        """The trash is being emptied: let go of removed messages and of steps that need them.
+
+        Returns the ids; messages of steps that are not on disk yet stay.
+        """
+        return self._ledger.forget_removed()
 
     # ---- inside ------------------------------------------------------------------------------
 

@@ -41,6 +41,7 @@ __all__ = [
     "disturbed",
     "encode_edit",
     "encode_step",
+    "mentioned",
     "touched",
 ]
 
@@ -289,6 +290,19 @@ def touched(edits: Iterable[Edit]) -> set[int]:
                 pass
             case _:
                 out.add(edit.node_id)
+    return out
+
+
+def mentioned(edits: Iterable[Edit]) -> set[int]:
+    """The messages that must exist for these edits to be applied: those touched, and parents."""
+    edits = tuple(edits)
+    out = touched(edits)
+    for edit in edits:
+        match edit:
+            case Insert(node=Node(parent_id=int(parent_id))) | Move(parent_id=int(parent_id)):
+                out.add(parent_id)
+            case _:
+                pass
     return out
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
-from desktop_app.conversation.edits import Step, touched
+from desktop_app.conversation.edits import Step, mentioned
 from desktop_app.conversation.store import Entry, Side
 
 PAGE = 64  # entries held and read at once
@@ -22,11 +22,14 @@ class History:
         read: Read,
         *,
         next_seq: int,
-        deeper: bool,
+        deeper: Collection[Side],
     ) -> None:
-        """`undo` and `redo` hold the lowest entry first; `deeper` says that disk may have more."""
+        """`undo` and `redo` hold the lowest entry first.
+
+        `deeper` names the stacks of which the disk has more.
+        """
         self._stacks = {Side.UNDO: list(undo), Side.REDO: list(redo)}
-        self._deeper = {Side.UNDO: deeper, Side.REDO: deeper}
+        self._deeper = {side: side in deeper for side in Side}
         # What lies below these was never in memory, so no write in flight can touch it.
         self._floors = {
             side: stack[0].seq if stack else next_seq for side, stack in self._stacks.items()
@@ -77,7 +80,7 @@ class History:
         """Cut each stack above its highest entry that needs one of these messages."""
         for side, stack in self._stacks.items():
             for at in range(len(stack) - 1, -1, -1):
-                if touched(stack[at].step.edits) & node_ids:
+                if mentioned(stack[at].step.edits) & node_ids:
                     del stack[: at + 1]
                     self._deeper[side] = False
                     break

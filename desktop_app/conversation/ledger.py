@@ -6,12 +6,12 @@ Main thread only, but for `tell_main` and `note_write`.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from desktop_app.conversation.edits import Edit, Step, apply_all
+from desktop_app.conversation.edits import Edit, Step, apply_all, mentioned
 from desktop_app.conversation.history import History
 from desktop_app.conversation.node import ChatInfo, Parts
 from desktop_app.conversation.store import Commit, Entry, Side, Store, done
@@ -49,7 +49,7 @@ class Ledger:
         undo: Sequence[Entry],
         redo: Sequence[Entry],
         next_seq: int,
-        deeper: bool,
+        deeper: Collection[Side],
     ) -> None:
         """Parameters as for `History` and `Conversation`."""
         self.tree = tree
@@ -114,7 +114,7 @@ class Ledger:
         def written(future: Future[None]) -> None:
             error = future.exception()
             if error is not None:
-                self.tell_main(lambda: self._report(error))
+                self.report(error)
 
         future.add_done_callback(written)
 
@@ -189,6 +189,20 @@ class Ledger:
             raise error
         if self._owner.on_take_back is not None:
             self._owner.on_take_back(error)
+
+    def report(self, error: BaseException) -> None:
+        """A write that is no step has failed (any thread)."""
+        self.tell_main(lambda: self._report(error))
+
+    def forget_removed(self) -> set[int]:
+        """See `Conversation.forget_removed`."""
+        self.settle()
+        gone = set(self.tree.removed_ids())
+        for step in self._pending:
+            gone -= mentioned(step.pushed[1].step.edits)
+        self.history.forget(gone)
+        self.tree.apply_forget(gone)
+        return gone
 
     def _report(self, error: BaseException) -> None:
         if not isinstance(error, KnownError):

@@ -273,7 +273,7 @@ class Tree:
 
     def apply_head(self, head: int | None, chosen: Mapping[int | None, int | None]) -> None:
         """Set the head, and the chosen child of some forks (None forgets a choice)."""
-        self._head = head
+        self._head = head if head is None or head in self._nodes else self.leaf_below(None)
         for parent_id, child_id in chosen.items():
             if child_id is None:
                 self._chosen.pop(parent_id, None)
@@ -286,6 +286,11 @@ class Tree:
         for node_id in gone:
             del self._removed[node_id]
             self._parts.pop(node_id, None)
+            for child in self.children(node_id):
+                self.apply_replace(replace(self._nodes[child], parent_id=None))
+        for node in tuple(self._removed.values()):
+            if node.parent_id in gone:
+                self._removed[node.id] = replace(node, parent_id=None)
         for parent_id, child_id in tuple(self._chosen.items()):
             if child_id in gone or parent_id in gone:
                 del self._chosen[parent_id]
