@@ -74,7 +74,7 @@ class Reader:
         self._db = open_db()
         self._queue: queue.PriorityQueue[_Reading] = queue.PriorityQueue()
         self._numbers = iter(range(2**62))
-        self._open = True
+        self._open = self._running = True
         self._thread = threading.Thread(target=self._run, name="grove-reader", daemon=True)
         self._thread.start()
 
@@ -101,10 +101,10 @@ class Reader:
 
     def _stop(self) -> None:
         self._db.close(True)
-        raise SystemExit
+        self._running = False
 
     def _run(self) -> None:
-        while True:
+        while self._running:
             self._queue.get().work()
 
 
@@ -136,7 +136,7 @@ class Writer:
         self._due: float | None = None
         self._failures = 0
         self._poison: dict[int, tuple[int, KnownError]] = {}
-        self._open = True
+        self._open = self._running = True
         self._thread = threading.Thread(target=self._run, name="grove-writer", daemon=True)
         self._thread.start()
 
@@ -195,7 +195,7 @@ class Writer:
         return future
 
     def _run(self) -> None:
-        while True:
+        while self._running:
             wait = None if self._due is None else max(0.0, self._due - time.monotonic())
             try:
                 with suppress(queue.Empty):
@@ -215,7 +215,7 @@ class Writer:
         except apsw.Error as error:
             # The last checkpoint failed: the log beside the database holds everything.
             _log.warning("closing the database: %s", type(error).__name__)
-        raise SystemExit
+        self._running = False
 
     def _commit(self, commit: Commit) -> None:
         chat_id = commit.chat.id
