@@ -20,6 +20,9 @@ ShowBug = Callable[[str, str], None]
 _LOG_BYTES = 1_000_000
 _LOG_FILES = 3
 _logger = logging.getLogger("grove")
+# Without any handler the logging package would print on stderr by itself.
+_NOWHERE = logging.NullHandler()
+_logger.addHandler(_NOWHERE)
 
 
 def logger(name: str) -> logging.Logger:
@@ -45,7 +48,6 @@ def start(folder: Path) -> Path:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         handler = _QuietHandler(file, maxBytes=_LOG_BYTES, backupCount=_LOG_FILES, encoding="utf-8")
     except OSError:
-        _logger.addHandler(logging.NullHandler())
         return file
     handler.setFormatter(
         logging.Formatter("%(asctime)s %(levelname)s %(name)s [%(threadName)s] %(message)s")
@@ -59,8 +61,9 @@ def start(folder: Path) -> Path:
 def stop() -> None:
     """Close the log file; used by tests and before a profile is moved."""
     for handler in list(_logger.handlers):
-        _logger.removeHandler(handler)
-        handler.close()
+        if handler is not _NOWHERE:
+            _logger.removeHandler(handler)
+            handler.close()
     _logger.propagate = True
 
 

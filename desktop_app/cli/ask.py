@@ -289,7 +289,7 @@ def _report(
         "load_s": round(load_s, 4),
         "prompt_tokens": first.get("tokens_prompt", 0),
         "evaluated_tokens": first.get("tokens_read", 0),
-        "first_token_s": times.get("first_token_s", 0.0),
-        "tokens_per_s": times.get("tokens_per_s", 0.0),
+        "first_token_s": round(times.get("first_token_s", 0.0), 4),
+        "tokens_per_s": round(times.get("tokens_per_s", 0.0), 2),
     }
     return {"chat": conversation.chat.id, "replies": replies, "timings": timings}

@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from desktop_app.cli.ask import Watch, add_writing_options, apply_settings, writing
@@ -15,7 +16,7 @@ from desktop_app.cli.terminal import note, one_line, safe, say, styled
 from desktop_app.conversation.document import Conversation
 from desktop_app.conversation.node import Role, State
 from desktop_app.errors import KnownError
-from desktop_app.inference.sampling import Sampling
+from desktop_app.inference.sampling import MAX_SEED, Sampling
 from desktop_app.session import SessionListener
 
 HELP = """\
@@ -173,9 +174,14 @@ class Talk(SessionListener):
         head = self.conversation.head_id
         if head is None:
             raise KnownError("nothing-asked", "Nothing was asked yet. Write a message first.")
+        sampling = self._sampling
+        if sampling.seed is not None:
+            # The same seed would write the same words again.
+            row = self.conversation.tree.siblings(head)
+            sampling = replace(sampling, seed=(sampling.seed + len(row)) % MAX_SEED)
         self._write(
             lambda: self.frame.session.ask_again(
-                self.conversation, head, drafts, sampling=self._sampling, template=self._template
+                self.conversation, head, drafts, sampling=sampling, template=self._template
             )
         )
 

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import desktop_app
-from desktop_app.cli.frame import Frame, opened, profile_of
+from desktop_app.cli.frame import opened, profile_of, reading
+from desktop_app.cli.loop import MainLoop
 from desktop_app.cli.terminal import one_line, print_json, safe, say, styled
 from desktop_app.conversation.node import State
 from desktop_app.errors import KnownError
@@ -23,6 +24,8 @@ from desktop_app.inference.engine import engine_command
 from desktop_app.inference.protocol import PROTOCOL_VERSION, Hello, ProtocolError, decode_event
 from desktop_app.inference.sampling import Sampling
 from desktop_app.paths import Profile, starter_weights
+from desktop_app.settings import Settings
+from desktop_app.storage import Library
 from desktop_app.version import VERSION
 
 _HELLO_S: Final = 60.0
@@ -53,8 +56,8 @@ def add_parsers(commands: Any) -> None:
 def run_doctor(args: argparse.Namespace) -> int:
     """Print what there is; the exit status is 1 when something is wrong."""
     profile = profile_of(args.profile)
-    with opened(profile) as frame:
-        report = _doctor(frame)
+    with reading(profile) as (library, loop):
+        report = _doctor(profile, library, loop)
     if args.json:
         print_json(report)
     else:
@@ -62,8 +65,7 @@ def run_doctor(args: argparse.Namespace) -> int:
     return 0 if report["database"]["check"] == "ok" and not report["engine"]["error"] else 1
 
 
-def _doctor(frame: Frame) -> dict[str, Any]:
-    profile = frame.profile
+def _doctor(profile: Profile, library: Library, loop: MainLoop) -> dict[str, Any]:
     engine: dict[str, Any] = {"build": "", "devices": [], "error": ""}
     try:
         hello = engine_hello()
@@ -85,11 +87,11 @@ def _doctor(frame: Frame) -> dict[str, Any]:
             "starter": str(starter) if starter else "",
         },
         "database": {
-            "check": frame.loop.wait(frame.library.check()),
+            "check": loop.wait(library.check()),
             "size_bytes": profile.database.stat().st_size,
         },
-        "counts": frame.loop.wait(frame.library.counts()),
-        "weights": frame.settings.weights_path,
+        "counts": loop.wait(library.counts()),
+        "weights": Settings.load(profile).weights_path,
     }
 
 
@@ -198,7 +200,7 @@ def _test_engine() -> str:
     hello = engine_hello()
     if hello.protocol != PROTOCOL_VERSION:
         raise KnownError("engine-version", "The engine is of another version. Install Grove again.")
-    return f"{hello.engine}, {len(hello.devices)} devices"
+    return f"{hello.engine}, {len(hello.devices)} device(s)"
 
 
 def _test_reply(profile: Profile, weights: Path) -> str:
@@ -221,8 +223,8 @@ def _test_reply(profile: Profile, weights: Path) -> str:
 
 def run_search(args: argparse.Namespace) -> int:
     """Print the hits; 0 also when there are none."""
-    with opened(profile_of(args.profile)) as frame:
-        hits = frame.loop.wait(frame.library.search(args.text, args.limit))
+    with reading(profile_of(args.profile)) as (library, loop):
+        hits = loop.wait(library.search(args.text, args.limit))
         if args.json:
             print_json(
                 [
@@ -246,8 +248,8 @@ def run_search(args: argparse.Namespace) -> int:
 
 def run_chats(args: argparse.Namespace) -> int:
     """Print the chats, the newest first."""
-    with opened(profile_of(args.profile)) as frame:
-        infos = frame.loop.wait(frame.library.chats())
+    with reading(profile_of(args.profile)) as (library, loop):
+        infos = loop.wait(library.chats())
     infos = sorted(infos, key=lambda info: info.updated_at, reverse=True)
     if args.json:
         print_json(

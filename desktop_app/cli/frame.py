@@ -90,15 +90,39 @@ def opened(profile: Profile) -> Iterator[Frame]:
     if settings.notice:
         note(settings.notice)
     loop = MainLoop()
-    library = Library.open(profile, post=loop.post)
     try:
-        engine = Engine(log_dir=profile.logs, cache_dir=profile.cache)
-        session = Session(library, engine, settings, loop.post, profile=profile, later=loop.later)
+        library = Library.open(profile, post=loop.post)
         try:
-            yield Frame(profile, settings, loop, library, engine, session)
+            engine = Engine(log_dir=profile.logs, cache_dir=profile.cache)
+            session = Session(
+                library, engine, settings, loop.post, profile=profile, later=loop.later
+            )
+            try:
+                yield Frame(profile, settings, loop, library, engine, session)
+            finally:
+                session.close()
+                loop.run_waiting()
         finally:
-            session.close()
-            loop.run_waiting()
+            library.close()
     finally:
-        library.close()
+        log.stop()
+
+
+@contextlib.contextmanager
+def reading(profile: Profile) -> Iterator[tuple[Library, MainLoop]]:
+    """The library alone, for commands that only look: also beside a Grove that is running."""
+    log.start(profile.logs)
+    loop = MainLoop()
+    try:
+        try:
+            library = Library.open(profile, post=loop.post)
+        except KnownError as error:
+            if error.code != "profile-busy":
+                raise
+            library = Library.open(profile, read_only=True, post=loop.post)
+        try:
+            yield library, loop
+        finally:
+            library.close()
+    finally:
         log.stop()

@@ -7,9 +7,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from desktop_app.cli.frame import Frame, opened, profile_of
+from desktop_app.cli.frame import opened, profile_of, reading
 from desktop_app.cli.progress import Progress
 from desktop_app.cli.terminal import note, print_json, say
+from desktop_app.conversation.node import ChatInfo
 from desktop_app.errors import KnownError
 from desktop_app.exchange import export, imports
 
@@ -35,12 +36,12 @@ def add_parsers(commands: Any) -> None:
 
 def run_export(args: argparse.Namespace) -> int:
     """Write the file; it replaces an older one only when it is whole."""
-    with opened(profile_of(args.profile)) as frame:
-        wanted = _wanted(frame, args.chat)
+    with reading(profile_of(args.profile)) as (library, loop):
+        wanted = _wanted(loop.wait(library.chats()), args.chat)
         progress = Progress("Writing")
         try:
             written = export.write(
-                frame.library, args.output, wanted, form=args.format, progress=progress.update
+                library, args.output, wanted, form=args.format, progress=progress.update
             )
         finally:
             progress.end()
@@ -52,10 +53,9 @@ def run_export(args: argparse.Namespace) -> int:
     return 0
 
 
-def _wanted(frame: Frame, names: list[str] | None) -> list[int] | None:
+def _wanted(infos: list[ChatInfo], names: list[str] | None) -> list[int] | None:
     if names is None:
         return None
-    infos = frame.loop.wait(frame.library.chats())
     by_name = {name: info.id for info in infos for name in (str(info.id), info.uid)}
     missing = [name for name in names if name not in by_name]
     if missing:

@@ -60,7 +60,8 @@ def write(
                 progress(n / len(wanted))
             dump = library.export_chat(info.id, removed=trash).result()
             counted["messages"] += len(dump["messages"])
-            yield dump
+            # In an order that does not hang on this library's own ids.
+            yield {**dump, "chosen": dict(sorted(dump["chosen"].items()))}
 
     chunks = _grove(dumps()) if form == "grove" else _oasst(dumps())
     size_bytes = write_atomically(path, chunks)

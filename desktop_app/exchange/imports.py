@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -26,8 +25,6 @@ from desktop_app.exchange.library import Chats, Dump, canonical
 
 _NAMES: Final = uuid.UUID("5f0f4f5a-7c3b-5b52-9d3c-6f61736f7661")
 """Name space of the uids that imported chats get from their ids (RFC 9562, version 5)."""
-_AHEAD: Final = 32
-"""Chats handed to the library before the first of them is waited for."""
 
 
 @dataclass(slots=True)
@@ -58,14 +55,15 @@ class Report:
 def read_into(
     library: Chats, path: Path, *, progress: Callable[[float], None] | None = None
 ) -> Report:
-    """Add the chats of a file.  KnownError says why a file cannot be read; nothing is added then.
+    """Add the chats of a file, all or none, as one step of the library's undo.
 
+    KnownError says why the file cannot be read or the library not be written.
     Any thread but the one that resolves the library's futures.
     """
     form, dumps = understand(path)
     report = Report(form)
     known = _Known(library)
-    waiting: list[tuple[Future[int], Dump]] = []
+    wanted: list[Dump] = []
     for n, dump in enumerate(dumps):
         if progress is not None:
             progress(n / len(dumps))
@@ -73,24 +71,18 @@ def read_into(
         if copy_of == _SAME:
             report.skipped += 1
             continue
-        if copy_of is not None:
-            report.copies += 1
-            chat = dump.get("chat") or {}
-            chat = {**chat, "extra": {**(chat.get("extra") or {}), "copy_of": copy_of}}
-            dump = {**dump, "chat": chat}  # noqa: PLW2901 -- what is imported from here on
-        waiting.append((library.import_chat(dump), dump))
-        if len(waiting) >= _AHEAD:
-            _settle(report, waiting.pop(0))
-    for item in waiting:
-        _settle(report, item)
+        if copy_of is None:
+            wanted.append(dump)
+            continue
+        report.copies += 1
+        chat = dump.get("chat") or {}
+        chat = {**chat, "extra": {**(chat.get("extra") or {}), "copy_of": copy_of}}
+        wanted.append({**dump, "chat": chat})
+    if wanted:
+        report.chat_ids = library.import_chats(wanted).result()
+        report.added = len(wanted)
+        report.messages = sum(len(dump["messages"]) for dump in wanted)
     return report
-
-
-def _settle(report: Report, item: tuple[Future[int], Dump]) -> None:
-    future, dump = item
-    report.chat_ids.append(future.result())
-    report.added += 1
-    report.messages += len(dump["messages"])
 
 
 _SAME: Final = "="

@@ -6,7 +6,7 @@ because storage and exchange know nothing of each other.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, Protocol
 
@@ -24,8 +24,8 @@ class Chats(Protocol):
     def export_chat(self, chat_id: int, *, removed: bool = False) -> Future[Dump]:
         """One chat as plain values, with what is in the trash where `removed`."""
 
-    def import_chat(self, dump: Mapping[str, Any]) -> Future[int]:
-        """Add a chat; uids that are taken are replaced.  Gives its id."""
+    def import_chats(self, dumps: Iterable[Dump]) -> Future[list[int]]:
+        """Add chats, all or none; uids that are taken are replaced.  Gives their ids."""
 
 
 def text_of(message: Mapping[str, Any], kind: str = "text") -> str:

@@ -185,7 +185,7 @@ def test_a_failed_export_leaves_the_old_file(tmp_path: Path) -> None:
                 future: Future[Any] = one.export_chat(chat_id, removed=removed)
                 return future
 
-            def import_chat(self, dump: Any) -> Any:
+            def import_chats(self, dumps: Any) -> Any:
                 raise NotImplementedError
 
         with pytest.raises(KnownError):
