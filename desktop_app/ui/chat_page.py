@@ -77,6 +77,7 @@ class ChatPage(QWidget):
         self.stack.addWidget(self.transcript)
         self._composer_holder = QWidget()
         self._lay_out()
+        self._reserve_scroll_bar()
         self.toast = Toast(self, self._toast_area)
         self._refresh_timer = QTimer(self, interval=0, singleShot=True)
         self._refresh_timer.timeout.connect(self.refresh)
@@ -447,6 +448,14 @@ class ChatPage(QWidget):
     def resizeEvent(self, event: QResizeEvent) -> None:
         super().resizeEvent(event)
         self._fit_column()
+
+    def _reserve_scroll_bar(self) -> None:
+        """Keep the bar's room also while there is nothing to scroll: the column never jumps."""
+        self.transcript.setVerticalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOn)
+        bar = self.transcript.verticalScrollBar()
+        bar.setStyleSheet("QScrollBar::handle:disabled { background: transparent; }")
+        bar.setEnabled(False)
+        bar.rangeChanged.connect(lambda low, high: bar.setEnabled(high > low))
 
     def _fit_column(self) -> None:
         # The transcript centres its column beside its scroll bar: stand exactly below it.

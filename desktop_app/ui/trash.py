@@ -1,10 +1,10 @@
-"""The trash: deleted chats, to restore or to erase for good."""
+"""The trash: deleted chats and messages, to restore or to erase for good."""
 
 from __future__ import annotations
 
 import functools
 
-from PySide6.QtCore import QDateTime, Qt, Signal
+from PySide6.QtCore import QDateTime, QSize, Qt, Signal
 from PySide6.QtWidgets import (
     QDialog,
     QHBoxLayout,
@@ -15,12 +15,16 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
+from desktop_app.conversation.document import Conversation
 from desktop_app.conversation.node import ChatInfo
 from desktop_app.errors import KnownError
-from desktop_app.storage import Library
+from desktop_app.session import Session
+from desktop_app.storage.trash import Removal, Trash
+from desktop_app.ui import icons
 from desktop_app.ui.bridge import Bridge
 from desktop_app.ui.controls import label, name_control, push_button
 from desktop_app.ui.path_rows import time_text
+from desktop_app.ui.safe_text import visible
 from desktop_app.ui.words import tr
 
 
@@ -30,9 +34,10 @@ class TrashWindow(QDialog):
     changed = Signal()
     chat_restored = Signal(int)
 
-    def __init__(self, parent: QWidget, library: Library, bridge: Bridge) -> None:
+    def __init__(self, parent: QWidget, session: Session, bridge: Bridge) -> None:
         super().__init__(parent)
-        self._library = library
+        self._session = session
+        self._library = session.library
         self._bridge = bridge
         self.setWindowTitle(tr("trash.title"))
         name_control(self, "trash", tr("trash.title"))
@@ -68,17 +73,35 @@ class TrashWindow(QDialog):
 
     def reload(self) -> None:
         """Read the list again."""
-        self._bridge.when_done(self._library.chats(deleted=True), self._show, self._failed)
+        self._bridge.when_done(self._library.trash(), self._show, self._failed)
 
     def restore(self) -> None:
-        """Bring the selected chats back."""
+        """Bring the selected chats and messages back."""
         for item in self.list.selectedItems():
-            chat_id = item.data(Qt.ItemDataRole.UserRole)
-            self._bridge.when_done(
-                self._library.restore_chat(chat_id),
-                functools.partial(self._restored, chat_id),
-                self._failed,
-            )
+            thrown: ChatInfo | Removal = item.data(Qt.ItemDataRole.UserRole)
+            if isinstance(thrown, ChatInfo):
+                self._bridge.when_done(
+                    self._library.restore_chat(thrown.id),
+                    functools.partial(self._restored, thrown.id),
+                    self._failed,
+                )
+            else:
+                self._bridge.when_done(
+                    self._session.open_chat(thrown.chat_id),
+                    functools.partial(self._restore_messages, thrown),
+                    self._failed,
+                )
+
+    def _restore_messages(self, removal: Removal, conversation: Conversation) -> None:
+        conversation.restore(removal.node_ids, removal.removal)
+        shown = [i for i in removal.node_ids if i in conversation.tree]
+        if shown:
+            conversation.choose_version(shown[0])
+        self._bridge.when_done(
+            conversation.saved(),
+            functools.partial(self._restored, removal.chat_id),
+            self._failed,
+        )
 
     def ask_and_empty(self) -> None:
         """Erase everything in the trash after a yes."""
@@ -96,18 +119,27 @@ class TrashWindow(QDialog):
         if box.clickedButton() is erase:
             self._bridge.when_done(self._library.empty_trash(), self._emptied, self._failed)
 
-    def _show(self, chats: list[ChatInfo]) -> None:
-        now = QDateTime.currentDateTime()
+    def _show(self, trash: Trash) -> None:
         self.list.clear()
-        for chat in sorted(chats, key=lambda chat: -chat.deleted_at):
-            when = tr("trash.deleted_at", time=time_text(chat.deleted_at, now))
-            title = chat.title or tr("chat.untitled")
-            item = QListWidgetItem(f"{title}   ·   {when}")
-            item.setData(Qt.ItemDataRole.UserRole, chat.id)
+        rows: list[tuple[int, str, ChatInfo | Removal]] = [
+            (chat.deleted_at, chat.title or tr("chat.untitled"), chat) for chat in trash.chats
+        ]
+        rows += [(removal.at_ms, _words_of(removal), removal) for removal in trash.removals]
+        now = QDateTime.currentDateTime()
+        for at_ms, title, thrown in sorted(rows, key=lambda row: -row[0]):
+            when = tr("trash.deleted_at", time=time_text(at_ms, now))
+            item = QListWidgetItem(f"{visible(title)}   ·   {when}")
+            item.setIcon(
+                icons.icon(
+                    "message-square" if isinstance(thrown, ChatInfo) else "corner-down-right"
+                )
+            )
+            item.setSizeHint(QSize(100, 34))
+            item.setData(Qt.ItemDataRole.UserRole, thrown)
             item.setData(Qt.ItemDataRole.AccessibleTextRole, f"{title}, {when}")
             self.list.addItem(item)
-        self._note.setText(tr("trash.hint" if chats else "trash.nothing"))
-        self.empty_button.setEnabled(bool(chats))
+        self._note.setText(tr("trash.hint" if rows else "trash.nothing"))
+        self.empty_button.setEnabled(bool(rows))
         self._show_buttons()
 
     def _restored(self, chat_id: int, _done: object = None) -> None:
@@ -124,3 +156,11 @@ class TrashWindow(QDialog):
 
     def _show_buttons(self) -> None:
         self.restore_button.setEnabled(bool(self.list.selectedItems()))
+
+
+def _words_of(removal: Removal) -> str:
+    words = " ".join(removal.text.split()) or tr("outline.empty")
+    below = len(removal.node_ids) - 1
+    title = removal.chat_title or tr("chat.untitled")
+    key = "trash.messages_below" if below else "trash.message"
+    return tr(key, words=words, title=title, count=below)

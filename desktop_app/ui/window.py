@@ -397,7 +397,7 @@ class MainWindow(QMainWindow):
 
     def show_trash(self) -> None:
         """Open the trash."""
-        window = TrashWindow(self, self.session.library, self.bridge)
+        window = TrashWindow(self, self.session, self.bridge)
         window.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         window.changed.connect(self.reload_chats)
         window.chat_restored.connect(self.page.open_chat)

@@ -69,7 +69,7 @@ def test_stop_and_continue(open_desk: Open) -> None:
     desk = open_desk()
     desk.say("wait", wait=False)
     page = desk.window.page
-    desk.wait(lambda: page.composer.stop_button.isVisible())
+    desk.wait(page.composer.stop_button.isVisible)
     desk.wait(lambda: desk.chat.tree.text(desk.last()).strip() == "0 1")
     QTest.keyClick(page.composer.text, Qt.Key.Key_Escape)
     desk.wait_quiet()
@@ -94,7 +94,7 @@ def test_save_and_ask_again_then_delete_then_undo_all_and_redo_all(open_desk: Op
     assert desk.texts()[-1] == ("assistant", "Mine.")
     rows.delete_requested.emit(desk.chat.path()[0])
     toast = desk.find(QWidget, "toast")
-    desk.wait(lambda: toast.isVisible())
+    desk.wait(toast.isVisible)
     assert desk.find(QLabel, "toast.text").text() == "Deleted version 2 and 1 below"
     assert desk.texts()[0] == ("user", "count 2")
     desk.find(QPushButton, "toast.action").click()
@@ -221,7 +221,7 @@ def test_a_chat_goes_to_the_trash_and_comes_back(open_desk: Open) -> None:
     desk.window.delete_chat(chat_id)
     desk.wait(lambda: desk.window.sidebar.rows.row_of_chat(chat_id) < 0)
     assert desk.window.page.chat_id == 0
-    trash = TrashWindow(desk.window, desk.library, desk.bridge)
+    trash = TrashWindow(desk.window, desk.session, desk.bridge)
     desk.wait(lambda: trash.list.count() == 1)
     trash.list.item(0).setSelected(True)
     trash.restore_button.click()
@@ -231,13 +231,30 @@ def test_a_chat_goes_to_the_trash_and_comes_back(open_desk: Open) -> None:
     trash.close()
 
 
+def test_removed_messages_come_back_from_the_trash_after_a_restart(open_desk: Open) -> None:
+    desk = open_desk()
+    desk.say("count 1")
+    desk.say("count 2")
+    texts = desk.texts()
+    desk.window.page.transcript.delete_requested.emit(desk.chat.path()[2])
+    desk.close()
+    again = open_desk()
+    again.wait(lambda: again.window.page.conversation is not None)
+    assert len(again.chat.path()) == 2
+    trash = TrashWindow(again.window, again.session, again.bridge)
+    again.wait(lambda: trash.list.count() == 1)
+    assert "count 2" in trash.list.item(0).text()
+    trash.list.item(0).setSelected(True)
+    trash.restore_button.click()
+    again.wait(lambda: again.texts() == texts)
+    trash.close()
+
+
 def test_search_opens_the_hits_own_path(open_desk: Open) -> None:
     desk = open_desk()
     desk.say("count 2")
     prompt = desk.last(Role.USER)
-    desk.window.page.transcript.edit_saved.emit(
-        prompt, "zebra three", EditMode.ASK_AGAIN.value
-    )
+    desk.window.page.transcript.edit_saved.emit(prompt, "zebra three", EditMode.ASK_AGAIN.value)
     desk.wait_quiet()
     desk.window.page.transcript.version_requested.emit(desk.last(Role.USER), 1)
     assert desk.last(Role.USER) == prompt
