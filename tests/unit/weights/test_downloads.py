@@ -1,0 +1,225 @@
+"""The queue: order, pause, resume, cancel, restarts; and the commands over it."""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from desktop_app.errors import KnownError
+from desktop_app.weights import command
+from desktop_app.weights.downloads import Download, Downloads, safe_name
+from desktop_app.weights.hub import Hub
+from desktop_app.weights.hub_files import HubFile
+from desktop_app.weights.places import System
+from desktop_app.weights.shelf import Shelf
+from desktop_app.weights.transfer import Patience
+from tests.fakes.hub import FakeHub, Fault
+
+QUICK = Patience(0.01, 0.05, 20)
+
+
+class Queue:
+    """A queue that notes what its listeners hear."""
+
+    def __init__(self, hub: Hub, folder: Path) -> None:
+        self.hub = hub
+        self.folder = folder
+        self.shelf = Shelf(folder / "profile", system=System(folder / "home", {}, "linux"))
+        self.downloads = self.open()
+        self.heard: list[tuple[float, tuple[Download, ...]]] = []
+        self.changed = threading.Condition()
+        self.downloads.add_listener(self.listen)
+
+    def open(self) -> Downloads:
+        state = self.folder / "profile" / "downloads.json"
+        return Downloads(self.hub, self.shelf, state, patience=QUICK)
+
+    def listen(self, items: tuple[Download, ...]) -> None:
+        with self.changed:
+            self.heard.append((time.monotonic(), items))
+            self.changed.notify_all()
+
+    def add(self, label: str) -> int:
+        repository = self.hub.repository("maker/Tiny-GGUF")
+        return self.downloads.add(repository, repository.quantisation(label))
+
+    def until(self, check: Callable[[Download], bool]) -> Download:
+        """Wait until a listener hears of a line for which `check` holds."""
+        deadline = time.monotonic() + 10
+        with self.changed:
+            while True:
+                for item in self.downloads.snapshot():
+                    if check(item):
+                        return item
+                assert time.monotonic() < deadline, self.downloads.snapshot()
+                self.changed.wait(0.2)
+
+    def files(self) -> list[str]:
+        return sorted(p.name for p in self.shelf.own_folder.rglob("*") if p.is_file())
+
+
+@pytest.fixture
+def queue(hub: Hub, tmp_path: Path) -> Iterator[Queue]:
+    made = Queue(hub, tmp_path)
+    yield made
+    made.downloads.close()
+
+
+def test_a_download_lands_on_the_shelf(queue: Queue) -> None:
+    done = queue.downloads.wait(queue.add("Q8_0"), 20)
+    assert (done.state, done.title, done.label) == ("done", "Tiny", "Q8_0")
+    [entry] = queue.shelf.entries()
+    assert (entry.title, entry.source, entry.state) == ("Tiny", "own", "ready")
+    assert str(entry.path) == done.path
+    assert queue.files() == ["tiny.Q8_0.gguf"]
+    assert queue.shelf.verify(entry) == entry.sha256
+    queue.downloads.clear_finished()
+    assert queue.downloads.snapshot() == ()
+
+
+def test_one_after_the_other_in_the_order_of_the_list(queue: Queue, fake: FakeHub) -> None:
+    fake.rate = 2_000_000
+    first = queue.add("Q4_0")
+    second = queue.add("Q8_0")
+    assert queue.add("Q8_0") == second  # not twice
+    queue.until(lambda item: item.id == first and item.done_bytes > 0)
+    assert [item.state for item in queue.downloads.snapshot()] == ["running", "queued"]
+    queue.downloads.move(second, 0)
+    assert [item.id for item in queue.downloads.snapshot()] == [second, first]
+    fake.rate = 0
+    assert queue.downloads.wait(first, 20).state == "done"
+    assert queue.downloads.wait(second, 20).state == "done"
+
+
+def test_progress_is_told_often_with_speed_and_time_left(queue: Queue, fake: FakeHub) -> None:
+    fake.rate = 2_000_000
+    queue.downloads.wait(queue.add("Q4_0"), 20)
+    running = [(at, items[0]) for at, items in queue.heard if items and items[0].state == "running"]
+    gaps = [b[0] - a[0] for a, b in itertools.pairwise(running)]
+    assert max(gaps) < 0.5
+    late = [item for _, item in running if item.speed_bytes_per_s]
+    assert late
+    assert 1_000_000 < late[-1].speed_bytes_per_s < 4_000_000
+    assert 0 < late[0].left_s < 3
+
+
+def test_pause_and_resume(queue: Queue, fake: FakeHub) -> None:
+    fake.rate = 2_000_000
+    number = queue.add("Q4_0")
+    queue.until(lambda item: item.done_bytes > 200_000)
+    queue.downloads.pause(number)
+    paused = queue.until(lambda item: item.state == "paused")
+    assert paused.done_bytes > 200_000
+    assert queue.files() == ["blob.Q4_0.gguf.part", "blob.Q4_0.gguf.part.json"]
+    fake.rate = 0
+    queue.downloads.resume(number)
+    assert queue.downloads.wait(number, 20).state == "done"
+    assert queue.files() == ["blob.Q4_0.gguf"]
+
+
+def test_cancel_leaves_nothing(queue: Queue, fake: FakeHub) -> None:
+    fake.rate = 1_000_000
+    number = queue.add("Q4_0")
+    waiting = queue.add("Q8_0")
+    queue.until(lambda item: item.done_bytes > 100_000)
+    queue.downloads.cancel(waiting)
+    begin = time.monotonic()
+    queue.downloads.cancel(number)
+    with pytest.raises(KnownError, match="cancelled"):
+        queue.downloads.wait(number, 5)
+    assert time.monotonic() - begin < 0.5
+    assert queue.downloads.snapshot() == ()
+    assert list(queue.shelf.own_folder.iterdir()) == []
+    with pytest.raises(KnownError):
+        queue.downloads.pause(number)
+
+
+def test_after_a_restart_it_waits_as_paused_and_goes_on(queue: Queue, fake: FakeHub) -> None:
+    fake.rate = 1_000_000
+    number = queue.add("Q4_0")
+    queue.until(lambda item: item.done_bytes > 300_000)
+    queue.downloads.close()
+    fake.log.clear()
+    again = queue.open()
+    try:
+        [item] = again.snapshot()
+        assert (item.id, item.state) == (number, "paused")
+        assert item.done_bytes > 300_000
+        assert fake.log == []  # nothing connects by itself
+        fake.rate = 0
+        again.resume(number)
+        assert again.wait(number, 20).state == "done"
+        assert fake.log[1].range_start == item.done_bytes
+    finally:
+        again.close()
+
+
+def test_a_failure_is_kept_with_its_sentence_and_can_be_resumed(
+    queue: Queue, fake: FakeHub
+) -> None:
+    number_of_faults = 3
+    fake.plan.extend([Fault("flip", 100)] * number_of_faults)
+    number = queue.add("Q4_0")
+    failed = queue.downloads.wait(number, 20)
+    assert (failed.state, failed.error) == ("failed", "weights-hash")
+    assert failed.error_sentence.endswith(".")
+    queue.downloads.resume(number)
+    assert queue.downloads.wait(number, 20).state == "done"
+
+
+def test_names_that_every_system_takes() -> None:
+    assert safe_name("a:b?.gguf") == "a_b_.gguf"
+    assert safe_name("..") == "_"
+    assert safe_name("CON.gguf") == "_CON.gguf"
+    assert len(safe_name("x" * 500 + ".gguf")) == 200
+
+
+def test_targets_stay_below_the_own_folder(queue: Queue) -> None:
+    target = queue.downloads.target("maker/repo", HubFile("../../../etc/x.gguf", 1))
+    assert target.resolve().is_relative_to(queue.shelf.own_folder.resolve())
+
+
+def run(folder: Path, fake: FakeHub, capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    parser = argparse.ArgumentParser()
+    command.add_parser(parser.add_subparsers())
+    options = ["--hub", fake.url] if "--offline" not in words else []
+    args = parser.parse_args(["weights", words[0], *words[1:], *options])
+    assert command.run(args, folder / "profile") == 0
+    return capsys.readouterr().out
+
+
+def test_the_commands(
+    fake: FakeHub, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("PYTHON_KEYRING_BACKEND", "keyring.backends.null.Keyring")
+
+    def grove(*words: str) -> str:
+        return run(tmp_path, fake, capsys, *words)
+
+    assert "maker/Tiny-GGUF" in grove("search", "tiny")
+    assert "Q8_0" in grove("files", "maker/Tiny-GGUF")
+    assert "checked" in grove("get", "maker/Tiny-GGUF:Q8_0")
+    listed = json.loads(grove("list", "--json"))
+    assert [entry["title"] for entry in listed] == ["Tiny"]
+    fit = json.loads(grove("fit", "Tiny", "--json"))
+    assert fit["verdict"] == "well"
+    assert json.loads(grove("fit", "maker/Tiny-GGUF:Q8_0", "--json"))["weights_bytes"] > 0
+    assert "sound" in grove("verify", "tiny")
+    assert "llama-3.2-3b" in grove("search", "--offline")
+    assert "deleted" in grove("remove", "Tiny")
+    assert json.loads(grove("list", "--json")) == []
+    with pytest.raises(KnownError) as caught:
+        grove("search", "x", "--offline")
+    assert caught.value.code == "offline"
+    log = (tmp_path / "profile/connections.jsonl").read_text(encoding="utf-8").splitlines()
+    purposes = [json.loads(line)["purpose"] for line in log]
+    assert purposes == ["search", "files", "files", "download", "files", "header"]

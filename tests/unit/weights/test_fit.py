@@ -1,0 +1,145 @@
+"""Will it run: arithmetic, words, and the speed that is learned."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from desktop_app.weights.fit import (
+    Device,
+    Machine,
+    Plan,
+    SpeedBook,
+    kv_bytes,
+    load_of,
+    load_of_size,
+    measure_memory_speed,
+    predict,
+    size_text,
+)
+from desktop_app.weights.gguf import Header, TensorInfo, read_header
+from tests.fakes.hub_files import Shape, header
+
+GB = 10**9
+LAPTOP = Machine(16 * GB, 11 * GB, 8)
+
+
+def network(**shape: object) -> Header:
+    made = Shape(**shape)  # type: ignore[arg-type] # the tests name fields of Shape
+    data = header(made.keys(), made.tensors())
+    size = sum(-(-t.size_bytes // 32) * 32 for t in _tensors(data))
+    return read_header(_Sized(data, len(data) + size))
+
+
+class _Sized:
+    """A file whose tensors need not be there to be measured."""
+
+    def __init__(self, data: bytes, size_bytes: int) -> None:
+        self.data, self.size_bytes = data, size_bytes
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        piece = self.data[offset : offset + length]
+        return piece + bytes(min(length, self.size_bytes - offset) - len(piece))
+
+
+def _tensors(data: bytes) -> tuple[TensorInfo, ...]:
+    return read_header(_Sized(data, 10**12)).tensors
+
+
+SEVEN = {"blocks": 32, "embedding": 4096, "feed_forward": 11008, "heads": 32, "kv_heads": 32,
+         "vocabulary": 32000, "context": 4096, "kind": "Q4_K"}  # fmt: skip
+
+
+def test_the_kv_cache_of_a_7b() -> None:
+    load = load_of(network(**SEVEN))
+    # 32 blocks × 2 × 4,096 values × 2 bytes = 0.5 MB a token, as for every old LLaMA 7B.
+    assert kv_bytes(load, 1, "f16") == 256 * 524_288
+    assert kv_bytes(load, 4096, "f16") == 4096 * 524_288
+    assert kv_bytes(load, 4096, "q8_0") == 4096 * 524_288 * 34 // 64
+    grouped = load_of(network(**{**SEVEN, "kv_heads": 8}))
+    assert kv_bytes(grouped, 4096, "f16") == kv_bytes(load, 4096, "f16") // 4
+
+
+def test_memory_is_weights_cache_and_buffers() -> None:
+    found = network(**SEVEN)
+    fit = predict(found, LAPTOP, plan=Plan(context_length=4096))
+    assert fit.weights_bytes == found.tensor_bytes
+    assert fit.kv_bytes == 2 * GB + 147_483_648
+    parts = fit.weights_bytes + fit.kv_bytes + fit.compute_bytes
+    assert 40e6 < fit.memory_bytes - parts < 60e6
+    # Rewritten matrices are there twice while the file is mapped.
+    assert fit.peak_bytes > fit.memory_bytes + 0.9 * fit.weights_bytes
+    smaller = predict(found, LAPTOP, plan=Plan(context_length=1024, kv_type="q8_0"))
+    assert smaller.memory_bytes < fit.memory_bytes - 1.5 * GB
+
+
+def test_verdicts_in_words() -> None:
+    book = SpeedBook()
+    book.record_memory_speed(30 * GB)
+    small = predict(network(**SEVEN), LAPTOP, book)
+    assert (small.verdict, small.headline) == ("well", "Runs well, about 7 tokens/s")
+    slow_book = SpeedBook()
+    slow_book.record_memory_speed(8 * GB)
+    slow = predict(network(**SEVEN), LAPTOP, slow_book)
+    assert slow.verdict == "slow"
+    assert "because 4.2 GB of weights" not in slow.headline
+    assert "are read for every token" in slow.sentence
+    full = predict(network(**SEVEN), Machine(16 * GB, 2 * GB, 8), book)
+    assert full.verdict == "too-big"
+    assert "Too big right now" in full.sentence
+    never = predict(load_of_size(41 * GB, "Q4_K_M"), LAPTOP, book)
+    assert never.headline == "Needs 46 GB of memory"
+    assert "Too big for this computer" in never.sentence
+    unknown = predict(network(**SEVEN), LAPTOP, SpeedBook())
+    assert (unknown.verdict, unknown.tokens_per_second) == ("well", 0.0)
+
+
+def test_what_is_unloaded_first_counts_as_free() -> None:
+    full = Machine(16 * GB, 2 * GB, 8)
+    assert predict(network(**SEVEN), full).verdict == "too-big"
+    assert predict(network(**SEVEN), full, unloading_bytes=6 * GB).verdict == "well"
+
+
+def test_layers_on_graphics_devices() -> None:
+    found = network(**SEVEN)
+    all_of_it = predict(found, Machine(16 * GB, 11 * GB, 8, devices=(Device("gpu", 24 * GB),)))
+    assert all_of_it.gpu_layers == 33
+    assert all_of_it.memory_bytes < 0.5 * GB
+    some = predict(found, Machine(16 * GB, 11 * GB, 8, devices=(Device("gpu", 3 * GB),)))
+    assert 5 < some.gpu_layers < 20
+    none = predict(found, LAPTOP, plan=Plan(gpu_layers=0))
+    assert none.gpu_layers == 0
+
+
+def test_speed_is_learned_from_real_runs(tmp_path: Path) -> None:
+    book = SpeedBook.load(tmp_path / "speed.json")
+    assert book.is_empty
+    half = network(**{**SEVEN, "blocks": 16})
+    book.record(half, 10.0, context_used=512)
+    again = SpeedBook.load(tmp_path / "speed.json")
+    same = again.tokens_per_second(load_of(half), Plan())
+    assert same == pytest.approx(10.0, rel=0.01)
+    whole = again.tokens_per_second(load_of(network(**SEVEN)), Plan())
+    assert 5.0 <= whole <= 5.5  # twice the blocks, one output matrix
+    (tmp_path / "speed.json").write_text('{"bytes_per_second": {"Q4_K": "fast"}}')
+    assert SpeedBook.load(tmp_path / "speed.json").is_empty
+
+
+def test_experts_are_read_in_part() -> None:
+    load = load_of_size(12 * GB, "MXFP4")
+    assert sum(load.read_bytes.values()) > 11 * GB
+    assert load.block_count > 20
+
+
+def test_sizes_in_words() -> None:
+    texts = [size_text(n) for n in (0, 18_400, 3_000_000, 812_000_000, 2_020_000_000, 41.4 * GB)]
+    assert texts == ["0 kB", "18 kB", "3 MB", "812 MB", "2.0 GB", "41 GB"]
+
+
+def test_memory_speed_is_measured() -> None:
+    speed = measure_memory_speed(1, seconds=0.02)
+    assert 1e8 < speed < 1e12
+    machine = Machine.here(Path("/nowhere/at/all"))
+    assert 0 < machine.free_bytes <= machine.total_bytes
+    assert machine.disk_free_bytes > 0
