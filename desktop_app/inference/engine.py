@@ -182,6 +182,12 @@ class Engine:
         """Stop job number `job` (see `Job.cancel`)."""
         self._post(lambda: self._do_cancel(job, draft))
 
+    @property
+    def child_pid(self) -> int | None:
+        """The child's process id, None when there is none; for tests and `doctor`."""
+        child = self._child
+        return child.pid if child is not None else None
+
     def close(self) -> None:
         """End the child and the worker; every running job fails.  Nothing may be asked after."""
         with self._lock:

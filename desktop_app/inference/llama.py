@@ -225,8 +225,10 @@ class Weights:
     @cached_property
     def writes_text(self) -> bool:
         """Whether these weights can write at all: a decoder, not an embedder or a diffuser."""
+        architecture = self.meta("general.architecture") or ""
         return bool(
-            _c.llama_model_has_decoder(self._model)
+            self.meta(f"{architecture}.attention.causal") != "false"
+            and _c.llama_model_has_decoder(self._model)
             and not _c.llama_model_has_encoder(self._model)
             and not _c.llama_model_is_diffusion(self._model)
         )

@@ -342,6 +342,11 @@ class ProtocolError(ValueError):
     """A line that is not a message: the other side is not what we think it is."""
 
 
+def event_name(event: Event) -> str:
+    """The event's name on the wire, such as "piece"."""
+    return _NAMES[type(event)]
+
+
 # --- lines -------------------------------------------------------------------------------------
 
 

@@ -81,6 +81,8 @@ class ReplyText:
         self._stop = StopFilter(stops)
         self._stops = frozenset(stop.strip() for stop in stops)
         self._splitter = ReasoningSplitter(markers, inside=inside_reasoning, trim_start=trim_start)
+        self._markers = markers
+        self._begun = False
         self._marks = (markers.open, markers.close, *markers.dropped) if markers else ()
 
     @property
@@ -91,16 +93,32 @@ class ReplyText:
     def feed(self, data: bytes) -> list[tuple[Kind, str]]:
         """The bytes of an ordinary token."""
         text = self._stop.feed(self._utf8.feed(data))
-        return self._splitter.feed(text) if text else []
+        return self._show(self._splitter.feed(text)) if text else []
 
     def feed_control(self, text: str) -> list[tuple[Kind, str]]:
         """The spelling of a control token: a stop, a part of a marker, or nothing to be shown."""
         if text and text.strip() in self._stops:
             self._stop.hit = text
             return []
-        shown = self._splitter.feed(self._stop.finish())
-        if text and any(text in mark for mark in self._marks):
-            shown += self._splitter.feed(text)
+        shown = self._show(self._splitter.feed(self._stop.finish()))
+        if text and any(text in mark for mark in self._marks) and self._counts(text):
+            shown += self._show(self._splitter.feed(text))
+        return shown
+
+    def _counts(self, text: str) -> bool:
+        """Whether a marker that is one control token means something here; else it is hidden."""
+        markers = self._markers
+        assert markers is not None
+        if text in markers.dropped:
+            return True
+        if text.strip() == markers.close.strip():
+            return self._splitter.is_inside
+        if text.strip() == markers.open.strip():
+            return not self._splitter.is_inside and (markers.anywhere or not self._begun)
+        return True
+
+    def _show(self, shown: list[tuple[Kind, str]]) -> list[tuple[Kind, str]]:
+        self._begun = self._begun or any(kind == "text" for kind, _ in shown)
         return shown
 
     def finish(self) -> list[tuple[Kind, str]]:
