@@ -31,6 +31,8 @@ _ADDRESS = re.compile(r"https?://[^\s<>\"'`|\\^{}]+", re.IGNORECASE)
 _TRAILING = ".,;:!?*_~'\"»”’"
 _ENTITY = re.compile(r"&#?\w{1,32};")
 _TASK = re.compile(r"\[([ xX])\][ \t\n]")
+_NUMBER = re.compile(r"^[ \t>*+-]*(?:\d{1,9}[.)][ \t]+)+", re.MULTILINE)
+_ZEROS = re.compile(r"^[ \t>*+-]*0\d{1,8}[.)][ \t]", re.MULTILINE)
 _MAX_DEPTH = 12
 _MAX_BRACKETS = 400
 """Above this many opening brackets in one paragraph, inline parsing turns quadratic."""
@@ -454,12 +456,16 @@ def _letters(text: str) -> int:
 
 def _lost_text(source: str, blocks: Sequence[Block]) -> bool:
     """Whether letters or digits of the source are missing from what is shown."""
-    written = _letters(_ENTITY.sub("", source) if "&" in source else source)
+    if "&" in source:
+        source = _ENTITY.sub("", source)
+    if any(block.marker for block in blocks):
+        if _ZEROS.search(source):
+            return True  # "007." would be shown as "7."
+        source = _NUMBER.sub("", source)  # numbers are counted on: 1, 1, 1 is shown as 1, 2, 3
+    written = _letters(source)
     shown = 0
     for block in blocks:
-        shown += _letters(block.plain()) + _letters(block.language) + _letters(block.marker)
-        if block.marker:
-            shown += 2  # "[x]", and numbers that are counted on: "9." shown as "10."
+        shown += _letters(block.plain()) + _letters(block.language) + block.marker.count("☑")
         cells = [block.runs]
         if block.table is not None:
             rows = (block.table.head, *block.table.rows)

@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import re
 import threading
+import warnings
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
+from typing import Any, cast
 
-from PySide6.QtCore import QByteArray, QObject, QRectF, Qt, QThreadPool, Signal
+from PySide6.QtCore import QByteArray, QCoreApplication, QObject, QRectF, Qt, QThreadPool, Signal
 from PySide6.QtGui import QColor, QImage, QPainter
 from PySide6.QtSvg import QSvgRenderer
 
@@ -54,12 +58,8 @@ def typeset(tex: str, display: bool, size_px: int) -> Formula | None:
     """
     if not _is_reasonable(tex):
         return None
-    from ziamath.config import config
-    from ziamath.zmath import Latex
-
-    config.svg2 = False  # plain paths: QtSvg knows no <symbol> of SVG 2
     try:
-        svg = str(Latex(tex, size=size_px, color=_INK, inline=not display).svg())
+        svg = str(_latex()(tex, size=size_px, color=_INK, inline=not display).svg())
     except Exception:  # noqa: BLE001 - whatever a model wrote: the source is shown then
         return None
     found = _VIEW_BOX.search(svg)
@@ -69,6 +69,19 @@ def typeset(tex: str, display: bool, size_px: int) -> Formula | None:
     if not (0 < width < 5000 and 0 < height < 3000):
         return None
     return Formula(svg, width, -top, height + top)
+
+
+@cache
+def _latex() -> Callable[..., Any]:
+    """ziamath's class, imported late: it takes 0.3 s and loads a font."""
+    with warnings.catch_warnings():
+        # It reads its font through an interface of importlib that Python is about to drop.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        from ziamath.config import config
+        from ziamath.zmath import Latex
+
+    config.svg2 = False  # plain paths: QtSvg knows no <symbol> of SVG 2
+    return cast("Callable[..., Any]", Latex)
 
 
 def _is_reasonable(tex: str) -> bool:
@@ -125,8 +138,13 @@ class Maths(QObject):
         self._pool.waitForDone(5000)
 
     def _work(self, key: Key) -> None:
-        if not self._closed.is_set():
-            self._done.emit(key, typeset(*key))
+        if self._closed.is_set():
+            return
+        formula = typeset(*key)
+        try:
+            self._done.emit(key, formula)
+        except RuntimeError:
+            pass  # the application ended meanwhile, and took this object with it
 
     def _take(self, key: Key, formula: Formula | None) -> None:
         self._waiting.discard(key)
@@ -144,6 +162,9 @@ def maths() -> Maths:
     global _maths  # noqa: PLW0603 - one cache and one worker for all views
     if _maths is None:
         _maths = Maths()
+        app = QCoreApplication.instance()
+        if app is not None:
+            app.aboutToQuit.connect(close)
     return _maths
 
 

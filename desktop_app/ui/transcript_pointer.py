@@ -33,7 +33,7 @@ class Pointer:
         self._pressed_code = (0, -1)
         self._start = QPointF()
         self._last = QPointF()
-        self._double_at = 0
+        self._double_at = -10 * _TRIPLE_MS
         self._code: tuple[int, int, bool] = (0, -1, False)
         self._copied = QTimer(view, interval=_COPIED_MS, singleShot=True)
         self._copied.timeout.connect(self._forget_copied)
