@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from PySide6.QtCore import QAbstractListModel, QModelIndex, QRect, QSize, Qt, Signal
-from PySide6.QtGui import QFocusEvent, QKeyEvent, QMouseEvent, QPainter, QPen
+from PySide6.QtCore import QAbstractListModel, QModelIndex, QPointF, QRect, QSize, Qt, Signal
+from PySide6.QtGui import QFocusEvent, QKeyEvent, QMouseEvent, QPainter, QPainterPath, QPen
 from PySide6.QtWidgets import (
     QAbstractItemView,
     QListView,
@@ -16,7 +16,7 @@ from PySide6.QtWidgets import (
 )
 
 from desktop_app.conversation.document import Conversation
-from desktop_app.conversation.node import Role
+from desktop_app.conversation.node import Role, State
 from desktop_app.ui import icons, theme
 from desktop_app.ui.chats_model import Index
 from desktop_app.ui.controls import name_control
@@ -30,7 +30,7 @@ _LABEL_CHARACTERS = 120
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One line: a message of the path, or (`on_path` False) another version of the one above.
+    """One line: a message of the path, or (`on_path` False) another version of the one below.
 
     `number` counts messages from the top; `below` those under another version.
     """
@@ -77,18 +77,6 @@ def points_of(conversation: Conversation) -> list[Point]:
         if len(siblings) < 2 and not node.starred and not last:
             continue
         is_user = node.role is Role.USER
-        points.append(
-            Point(
-                node_id,
-                number,
-                first_words(conversation, node_id),
-                is_user,
-                starred=node.starred,
-                version=siblings.index(node_id) + 1,
-                versions=len(siblings),
-                current=last,
-            )
-        )
         points += [
             Point(
                 sibling,
@@ -104,6 +92,18 @@ def points_of(conversation: Conversation) -> list[Point]:
             for version, sibling in enumerate(siblings, 1)
             if sibling != node_id
         ]
+        points.append(
+            Point(
+                node_id,
+                number,
+                first_words(conversation, node_id),
+                is_user,
+                starred=node.starred,
+                version=siblings.index(node_id) + 1,
+                versions=len(siblings),
+                current=last,
+            )
+        )
     return points
 
 
@@ -114,6 +114,8 @@ def first_words(conversation: Conversation, node_id: int) -> str:
         return "…"
     text = tree.text(node_id)[: _LABEL_CHARACTERS * 2]
     words = " ".join(visible(text).replace("#", " ").replace("*", "").replace("`", "").split())
+    if not words and tree.node(node_id).state is State.STREAMING:
+        return "…"
     return words[:_LABEL_CHARACTERS] or tr("outline.empty")
 
 
@@ -202,17 +204,20 @@ def _paint_lane(painter: QPainter, rect: QRect, point: Point, *, first: bool, la
     trunk_x, middle = rect.left() + 22, rect.center().y()
     painter.setBrush(Qt.BrushStyle.NoBrush)
     painter.setPen(QPen(look.color("accent"), 2))
-    if not (last and not point.on_path) or not first:
-        top = middle if first else rect.top()
-        bottom = middle if point.current else rect.bottom() + 1
-        if not point.current or not first:
-            painter.drawLine(trunk_x, top, trunk_x, bottom)
+    top = middle if first and point.on_path else rect.top()
+    bottom = middle if last else rect.bottom() + 1
+    painter.drawLine(trunk_x, top, trunk_x, bottom)
     role = "accent" if point.on_path else "mapedge"
     node_x = trunk_x
     if not point.on_path:
         node_x = trunk_x + 20
         painter.setPen(QPen(look.color("mapedge"), 1.5))
-        painter.drawLine(trunk_x, middle, node_x - 6, middle)
+        elbow = QPainterPath(QPointF(trunk_x, rect.top() + 2))
+        elbow.cubicTo(
+            QPointF(trunk_x, middle), QPointF(trunk_x + 4, middle), QPointF(node_x - 6, middle)
+        )
+        painter.setBrush(Qt.BrushStyle.NoBrush)
+        painter.drawPath(elbow)
     painter.setPen(QPen(look.color(role), 2))
     if point.is_user:
         painter.setBrush(look.color("select" if point.current else "window"))

@@ -88,13 +88,13 @@ def test_the_outline_has_forks_stars_and_the_end() -> None:
     points = points_of(chat)
     assert [(p.message_id, p.on_path, p.number) for p in points] == [
         (starred, True, 4),
-        (other, True, 6),
         (last, False, 6),
+        (other, True, 6),
     ]
     assert points[0].starred
-    assert points[1].fact == "2 versions"
-    assert points[1].current
-    assert points[2].fact == "version 1"
+    assert points[1].fact == "version 1"
+    assert points[2].fact == "2 versions"
+    assert points[2].current
     assert first not in [p.message_id for p in points]
     assert reply not in [p.message_id for p in points]
     assert third not in [p.message_id for p in points]
