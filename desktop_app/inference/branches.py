@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from desktop_app.inference.llama import Context
+from desktop_app.inference.context import Context
 
 MAX_SEQUENCES = 16
 """More would multiply the state of recurrent weights and the masks of the others."""

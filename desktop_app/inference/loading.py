@@ -12,6 +12,7 @@ from typing import Final
 from desktop_app.errors import KnownError
 from desktop_app.inference import devices, llama, weights_file
 from desktop_app.inference.branches import MAX_SEQUENCES, Branches
+from desktop_app.inference.context import Context
 from desktop_app.inference.prompt import Boundary, PromptBuilder
 from desktop_app.inference.protocol import (
     GenerateRequest,
@@ -38,7 +39,7 @@ class LoadedEngine:
     def __init__(
         self,
         weights: llama.Weights,
-        context: llama.Context,
+        context: Context,
         info: LoadedWeights,
         builder: PromptBuilder,
         send: Send,
@@ -262,7 +263,7 @@ def _token_bytes(weights: llama.Weights, kv_type: str) -> int:
 
 def _make_context(
     weights: llama.Weights, spec: WeightsSpec, threads: int, token_bytes: int, *, offload: bool
-) -> llama.Context:
+) -> Context:
     sequences = _RECURRENT_SEQUENCES if weights.recurrent else MAX_SEQUENCES
     length = devices.choose_context(
         wanted=spec.context_length,
@@ -272,7 +273,7 @@ def _make_context(
     )
     while True:
         try:
-            return llama.Context(
+            return Context(
                 weights,
                 length=length,
                 sequences=min(spec.sequences or sequences, MAX_SEQUENCES),

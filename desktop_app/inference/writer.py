@@ -18,7 +18,8 @@ from typing import Final
 
 from desktop_app.errors import KnownError
 from desktop_app.inference.branches import Branch, Branches
-from desktop_app.inference.llama import Batch, Context, SamplerChain, Vocabulary
+from desktop_app.inference.context import Batch, Context, SamplerChain
+from desktop_app.inference.llama import Vocabulary
 from desktop_app.inference.protocol import (
     Counters,
     Event,
