@@ -38,7 +38,7 @@ class Frame:
         if path is None:
             raise KnownError(
                 "no-weights",
-                "No weights are chosen yet. Name a GGUF file: grove ask --weights FILE …",
+                "No weights are chosen yet. Name a GGUF file with --weights FILE.",
             )
         progress = _Loading(path)
         self.session.add_listener(progress)
@@ -55,7 +55,7 @@ class Frame:
         for info in self.loop.wait(self.library.chats()):
             if name in (str(info.id), info.uid):
                 return self.loop.wait(self.session.open_chat(info.id))
-        raise KnownError("chat-missing", f"There is no chat {name}. See them with: grove chats")
+        raise KnownError("chat-missing", f"There is no chat {name}. “grove chats” lists them.")
 
 
 class _Loading(SessionListener):

@@ -59,7 +59,9 @@ def _wanted(infos: list[ChatInfo], names: list[str] | None) -> list[int] | None:
     by_name = {name: info.id for info in infos for name in (str(info.id), info.uid)}
     missing = [name for name in names if name not in by_name]
     if missing:
-        raise KnownError("chat-missing", f"There is no chat {missing[0]}. See: grove chats")
+        raise KnownError(
+            "chat-missing", f"There is no chat {missing[0]}. “grove chats” lists them."
+        )
     return [by_name[name] for name in names]
 
 

@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from tests.fakes import tiny_gguf
@@ -105,42 +106,72 @@ def test_a_part_is_missing(grove: Grove, tmp_path: Path) -> None:
     refused(ask(grove, tmp_path / "other-00002-of-00003.gguf"), "weights-missing")
 
 
-def test_too_big_for_the_memory(grove: Grove, tmp_path: Path) -> None:
-    """A sparse file of several terabytes: it takes no room, but would need it all in memory."""
+def _seventy_billion(file: Path) -> int:
+    """Weights of 70 billion numbers of 4 bytes, all holes: the file takes no room on the disk.
+
+    Returns what its tensors would take in memory, in bytes.
+    """
     import gguf
     import numpy as np
 
-    plain = tmp_path / "plain.gguf"
-    tiny_gguf.write(plain)
-    file = tmp_path / "huge.gguf"
-    rows = 1 << 30
-    reader = gguf.GGUFReader(plain)
-    writer = gguf.GGUFWriter(file, "llama")
-    for key in ("block_count", "context_length", "embedding_length", "feed_forward_length"):
-        field = reader.get_field(f"llama.{key}")
-        assert field is not None
-        writer.add_uint32(f"llama.{key}", int(field.parts[field.data[0]][0]))
-    writer.add_uint32("llama.attention.head_count", 4)
-    writer.add_uint32("llama.attention.head_count_kv", 2)
-    writer.add_float32("llama.attention.layer_norm_rms_epsilon", 1e-5)
+    width, feed, kv, blocks = 8192, 28672, 1024, 80
     tokens, kinds = tiny_gguf.vocabulary()
+    writer = gguf.GGUFWriter(file, "llama")
+    for key, value in {
+        "block_count": blocks,
+        "context_length": 4096,
+        "embedding_length": width,
+        "feed_forward_length": feed,
+        "attention.head_count": 64,
+        "attention.head_count_kv": 8,
+        "rope.dimension_count": 128,
+    }.items():
+        writer.add_uint32(f"llama.{key}", value)
+    writer.add_float32("llama.attention.layer_norm_rms_epsilon", 1e-5)
     writer.add_tokenizer_model("llama")
     writer.add_token_list(tokens)
     writer.add_token_scores([0.0] * len(tokens))
     writer.add_token_types(kinds)
-    writer.add_tensor_info("token_embd.weight", (rows, 1024), np.dtype(np.float32), rows * 4096)
+    shapes = {"token_embd": (len(tokens), width), "output_norm": (width,)}
+    for n in range(blocks):
+        shapes |= {
+            f"blk.{n}.{name}": shape
+            for name, shape in {
+                "attn_norm": (width,),
+                "attn_q": (width, width),
+                "attn_k": (kv, width),
+                "attn_v": (kv, width),
+                "attn_output": (width, width),
+                "ffn_norm": (width,),
+                "ffn_gate": (feed, width),
+                "ffn_up": (feed, width),
+                "ffn_down": (width, feed),
+            }.items()
+        }
+    total_bytes = 0
+    for name, shape in shapes.items():
+        size_bytes = int(np.prod(shape)) * 4
+        total_bytes += size_bytes
+        writer.add_tensor_info(f"{name}.weight", shape, np.dtype(np.float32), size_bytes)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_ti_data_to_file()
     writer.close()
+    with file.open("r+b") as sparse:
+        sparse.truncate(file.stat().st_size + 4096 + total_bytes)
+    return total_bytes
+
+
+def test_too_big_for_the_memory(grove: Grove, tmp_path: Path) -> None:
+    file = tmp_path / "huge.gguf"
     try:
-        with file.open("r+b") as sparse:
-            sparse.truncate(file.stat().st_size + 64 + rows * 4096)
+        needed_bytes = _seventy_billion(file)
     except OSError:
         pytest.skip("no sparse files of this size here")
-    sentence = refused(ask(grove, file), "weights-too-big", "weights-damaged")
-    if "Too big" not in sentence:
-        pytest.skip("the file's shapes are refused before its size is looked at")
+    if needed_bytes < psutil.virtual_memory().total:
+        pytest.skip("this computer really can load them")
+    sentence = refused(ask(grove, file), "weights-too-big")
+    assert "Too big for this computer" in sentence
 
 
 def test_weights_that_cannot_chat(grove: Grove, tmp_path: Path) -> None:
@@ -149,10 +180,11 @@ def test_weights_that_cannot_chat(grove: Grove, tmp_path: Path) -> None:
 
 
 def test_a_character_that_aborts_llama(grove: Grove, tmp_path: Path) -> None:
-    """An emoji sent to a vocabulary without byte tokens; the chat goes on afterwards."""
+    """An emoji sent to a vocabulary without byte tokens; the next question is answered."""
     file = tiny_gguf.write(tmp_path / "no-bytes.gguf", "no-bytes")
-    refused(ask(grove, file, "Hello 🌲"), "text-unspellable", "engine-crashed")
-    assert ask(grove, file, "Hello", "--chat", 1).status == 0
+    said = ask(grove, file, "Hello 🌲", "--template", "plain")
+    refused(said, "text-unspellable", "engine-crashed")
+    assert ask(grove, file, "Hello", "--template", "plain").status == 0
 
 
 @pytest.mark.parametrize(
@@ -204,11 +236,10 @@ def test_a_damaged_database(grove: Grove, weights: Path) -> None:
         database.write_bytes(content)
         said = grove("chats", "--json")
         assert "Traceback" not in said.err
-        if said.status != 0:
-            refused(said, "database-damaged")
-        # Whatever Grove did, the damaged bytes are still somewhere in the profile.
-        kept = [p for p in grove.profile.rglob("*") if p.is_file() and p.stat().st_size > 4096]
-        assert any(p.read_bytes()[:4096] == content[:4096] for p in kept)
+        refused(said, "database-damaged")
+        # Grove changes nothing by itself: the damaged bytes are still there.
+        # (But for the counters in its first 100 bytes, where SQLite notes that it was opened.)
+        assert database.read_bytes()[100:] == content[100:]
 
 
 def test_a_database_of_a_newer_grove(grove: Grove, weights: Path) -> None:
@@ -305,7 +336,7 @@ def test_damaged_settings(grove: Grove, weights: Path) -> None:
     ask(grove, weights)
     settings = grove.profile / "settings.json"
     settings.write_text('{"theme": ')
-    said = grove("chats").ok()
+    said = ask(grove, weights).ok()
     assert "settings file was damaged" in said.err
     assert (grove.profile / "settings.damaged-1.json").read_text() == '{"theme": '
     values: dict[str, Any] = {"theme": "purple", "from_the_future": [1]}
