@@ -10,7 +10,12 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from PySide6.QtCore import QCoreApplication, QLocale, QSocketNotifier, QTimer
+from PySide6.QtCore import (
+    QCoreApplication,
+    QLocale,
+    QSocketNotifier,
+    QTimer,
+)
 from PySide6.QtWidgets import QApplication, QMessageBox
 
 from desktop_app import log
@@ -23,6 +28,7 @@ from desktop_app.storage import Library
 from desktop_app.ui import icons, theme, words
 from desktop_app.ui.bridge import Bridge
 from desktop_app.ui.controls import FocusRing
+from desktop_app.ui.first_paint import after_first_paint
 from desktop_app.ui.single_instance import SingleInstance
 from desktop_app.ui.window import MainWindow
 
@@ -88,7 +94,7 @@ def _run(app: QApplication, profile: Profile, instance: SingleInstance) -> int:
     release_signals = _end_on_signals(app)
     try:
         window.show()
-        QTimer.singleShot(0, window.begin)
+        after_first_paint(window, window.begin)
         if settings.notice:
             window.page.toast.tell(settings.notice)
         app.lastWindowClosed.connect(app.quit)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from PySide6.QtCore import Qt
 from PySide6.QtGui import QAction, QKeySequence
-from PySide6.QtWidgets import QDialog, QGridLayout, QMainWindow, QMenu, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QMainWindow, QMenu, QWidget
 
 from desktop_app.ui import icons
-from desktop_app.ui.controls import label, name_control, push_button
+from desktop_app.ui.controls import name_control
 from desktop_app.ui.words import tr
 
 
@@ -87,6 +87,7 @@ def make_actions(window: QMainWindow, handlers: Handlers) -> dict[str, QAction]:
     name_control(bar, "menu", tr("menu.bar"))
     for menu_key, commands in MENUS.items():
         menu = bar.addMenu(tr(f"menu.{menu_key}"))
+        menu.aboutToShow.connect(functools.partial(_draw_icons, menu))
         name_control(menu, f"menu.{menu_key}", tr(f"menu.{menu_key}"))
         for command in commands:
             if not command.key:
@@ -95,14 +96,21 @@ def make_actions(window: QMainWindow, handlers: Handlers) -> dict[str, QAction]:
             action = QAction(tr(f"menu.{command.key}"), window)
             action.setObjectName(f"action.{command.key}")
             action.setShortcuts([QKeySequence(keys) for keys in command.shortcuts])
-            if command.icon:
-                action.setIcon(icons.icon(command.icon))
+            action.setData(command.icon)
             handler = handlers[command.key]
             action.triggered.connect(lambda _on=False, handler=handler: handler())
             menu.addAction(action)
             window.addAction(action)
             made[command.key] = action
     return made
+
+
+def _draw_icons(menu: QMenu) -> None:
+    """Icons are rendered when a menu is about to open, in the colours of now."""
+    for action in menu.actions():
+        name = action.data()
+        if isinstance(name, str) and name:
+            action.setIcon(icons.icon(name))
 
 
 def chat_menu(parent: QWidget, actions: dict[str, QAction], *, pin: QAction) -> QMenu:
@@ -120,51 +128,5 @@ def chat_menu(parent: QWidget, actions: dict[str, QAction], *, pin: QAction) -> 
     menu.addAction(actions["shortcuts"])
     menu.addSeparator()
     menu.addAction(actions["delete_chat"])
+    _draw_icons(menu)
     return menu
-
-
-class ShortcutsWindow(QDialog):
-    """All shortcuts on one page, in two columns."""
-
-    def __init__(self, parent: QWidget) -> None:
-        super().__init__(parent)
-        self.setWindowTitle(tr("menu.shortcuts"))
-        name_control(self, "shortcuts", tr("menu.shortcuts"))
-        grid = QGridLayout()
-        grid.setHorizontalSpacing(18)
-        grid.setVerticalSpacing(5)
-        for side, menus in enumerate((("file", "chat"), ("view", "help", "keys"))):
-            row = 0
-            for menu_key in menus:
-                row = _fill(grid, menu_key, row, side * 3)
-        grid.setColumnMinimumWidth(2, 36)
-        column = QVBoxLayout(self)
-        column.setContentsMargins(24, 18, 24, 18)
-        column.setSpacing(14)
-        column.addWidget(label(tr("menu.shortcuts"), "heading"))
-        column.addLayout(grid)
-        close = push_button(tr("app.close"), "shortcuts.close", on_click=self.close)
-        column.addWidget(close, 0, Qt.AlignmentFlag.AlignRight)
-
-
-_KEYS: Final = (
-    Command("send", ("Return",)),
-    Command("new_line", ("Shift+Return",)),
-    Command("stop", ("Esc",)),
-    Command("edit_last", ("Up",)),
-)
-
-
-def _fill(grid: QGridLayout, menu_key: str, row: int, column: int) -> int:
-    grid.addWidget(label(tr(f"menu.{menu_key}"), "section"), row, column, 1, 2)
-    commands = _KEYS if menu_key == "keys" else MENUS[menu_key]
-    for command in commands:
-        if not command.shortcuts:
-            continue
-        row += 1
-        keys = QKeySequence(command.shortcuts[0])
-        grid.addWidget(label(tr(f"menu.{command.key}")), row, column)
-        shown = label(keys.toString(QKeySequence.SequenceFormat.NativeText), "small")
-        grid.addWidget(shown, row, column + 1)
-    grid.setRowMinimumHeight(row + 1, 10)
-    return row + 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QRect, Qt, QTimer, Signal
 from PySide6.QtGui import QResizeEvent
@@ -25,8 +26,10 @@ from desktop_app.ui.find_bar import FindBar
 from desktop_app.ui.path_rows import Live, row_of, rows_of
 from desktop_app.ui.row_view import RowState
 from desktop_app.ui.toast import Toast
-from desktop_app.ui.transcript import Transcript
 from desktop_app.ui.words import tr
+
+if TYPE_CHECKING:
+    from desktop_app.ui.transcript import Transcript
 
 COLUMN_PX = 680
 MARGIN_PX = 24
@@ -46,6 +49,8 @@ class ChatPage(QWidget):
     path_changed = Signal()
     """The tree, the path or a message changed: outline and history look again."""
     submitted = Signal(str)
+    transcript_made = Signal()
+    """The transcript, with its Markdown and maths, is made when the first chat is shown."""
 
     def __init__(self, session: Session, bridge: Bridge) -> None:
         super().__init__()
@@ -69,15 +74,13 @@ class ChatPage(QWidget):
         name_control(self, "page", tr("page.name"))
         self.header = ChatHeader()
         self.find_bar = FindBar(self._texts)
-        self.transcript = Transcript()
+        self._transcript: Transcript | None = None
         self.empty = EmptyPage()
         self.composer = Composer()
         self.stack = QStackedWidget()
         self.stack.addWidget(self.empty)
-        self.stack.addWidget(self.transcript)
         self._composer_holder = QWidget()
         self._lay_out()
-        self._reserve_scroll_bar()
         self.toast = Toast(self, self._toast_area)
         self._refresh_timer = QTimer(self, interval=0, singleShot=True)
         self._refresh_timer.timeout.connect(self.refresh)
@@ -85,10 +88,9 @@ class ChatPage(QWidget):
         self._meter_timer.timeout.connect(self._show_meters)
         self.composer.submitted.connect(self.submitted)
         self.composer.changed.connect(self._keep_draft)
-        self.find_bar.found.connect(self.transcript.reveal)
+        self.find_bar.found.connect(self._reveal)
         self.find_bar.closed.connect(self.composer.focus_text)
         self.header.find_wanted.connect(self.find_bar.start)
-        self.transcript.position_changed.connect(self._keep_place)
         session.add_listener(self)
         self._show_empty()
 
@@ -104,6 +106,19 @@ class ChatPage(QWidget):
         box.setContentsMargins(0, 8, 0, 15)
         box.addWidget(self.composer)
         column.addWidget(self._composer_holder)
+
+    @property
+    def transcript(self) -> Transcript:
+        """The messages; made at the first use, after the window's first paint."""
+        if self._transcript is None:
+            from desktop_app.ui.transcript import Transcript
+
+            made = self._transcript = Transcript()
+            self.stack.addWidget(made)
+            self._reserve_scroll_bar(made)
+            made.position_changed.connect(self._keep_place)
+            self.transcript_made.emit()
+        return self._transcript
 
     # ---- which chat ---------------------------------------------------------------------------
 
@@ -190,7 +205,8 @@ class ChatPage(QWidget):
         self._shown_head = None
         self.find_bar.hide()
         self.composer.clear()
-        self.transcript.set_rows([])
+        if self._transcript is not None:
+            self._transcript.set_rows([])
 
     def flush(self) -> None:
         """Write what is unsaved; called before the window closes."""
@@ -323,6 +339,9 @@ class ChatPage(QWidget):
         """One sentence at the bottom."""
         self.toast.tell(error.sentence, icon="circle-alert")
 
+    def _reveal(self, message_id: int) -> None:
+        self.transcript.reveal(message_id)
+
     def _texts(self) -> list[tuple[int, str]]:
         conversation = self.conversation
         if conversation is None:
@@ -449,10 +468,10 @@ class ChatPage(QWidget):
         super().resizeEvent(event)
         self._fit_column()
 
-    def _reserve_scroll_bar(self) -> None:
+    def _reserve_scroll_bar(self, transcript: Transcript) -> None:
         """Keep the bar's room also while there is nothing to scroll: the column never jumps."""
-        self.transcript.setVerticalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOn)
-        bar = self.transcript.verticalScrollBar()
+        transcript.setVerticalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOn)
+        bar = transcript.verticalScrollBar()
         bar.setStyleSheet("QScrollBar::handle:disabled { background: transparent; }")
         bar.setEnabled(False)
         bar.rangeChanged.connect(lambda low, high: bar.setEnabled(high > low))

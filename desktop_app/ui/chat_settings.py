@@ -55,17 +55,19 @@ class ChatSettings(QScrollArea):
     `with_chat` runs an action on the open chat and makes one first where there is none yet.
     """
 
-    weights_menu_wanted = Signal()
-    preset_changed = Signal()
+    weights_menu_wanted = Signal(object)
+    """The button at which the menu opens."""
 
     def __init__(
         self,
         session: Session,
         with_chat: Callable[[Callable[[Conversation], object]], None],
+        choose_preset: Callable[[str], object],
     ) -> None:
         super().__init__()
         self._session = session
         self._with_chat = with_chat
+        self._use_preset = choose_preset
         self._conversation: Conversation | None = None
         self._shown_system = ""
         self.setWidgetResizable(True)
@@ -97,7 +99,7 @@ class ChatSettings(QScrollArea):
         self.form = SamplingForm()
         self.form.changed.connect(self._sampled)
         self.weights = ChoiceButton("chat_settings.weights", tr("composer.weights"))
-        self.weights.clicked.connect(self.weights_menu_wanted)
+        self.weights.clicked.connect(lambda: self.weights_menu_wanted.emit(self.weights))
         self.template = QComboBox()
         self.template.setSizeAdjustPolicy(
             QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
@@ -214,12 +216,8 @@ class ChatSettings(QScrollArea):
 
     def choose_preset(self, key: str) -> None:
         """Use a preset in this chat, and in new chats from now on."""
-        self._session.settings.preset = key
-        self._session.settings.save()
-        if self._conversation is not None:
-            self._conversation.set_defaults(preset=key)
+        self._use_preset(key)
         self.refresh()
-        self.preset_changed.emit()
 
     def _sampled(self, sampling: Sampling) -> None:
         key = preset_of(self._session.settings, self._conversation)

@@ -115,19 +115,21 @@ class IconButton(QToolButton):
         name_control(self, identifier, name)
         self.setToolTip(tip(name, shortcut))
         self.setFocusPolicy(Qt.FocusPolicy.TabFocus)
-        self.setIconSize(QSize(size, size))
-        self._recolour()
-        theme.current().changed.connect(self._recolour)
+        theme.current().changed.connect(self.update)
         if on_click is not None:
             self.clicked.connect(lambda: _call(on_click))
 
     def set_icon(self, icon: str) -> None:
         """Show another icon."""
         self._icon = icon
-        self._recolour()
+        self.update()
 
-    def _recolour(self) -> None:
-        self.setIcon(icons.icon(self._icon, "text2", self._size, on_role="text"))
+    def paintEvent(self, event: QPaintEvent) -> None:
+        # Drawn here, not by a QIcon: that would render every state at every ratio at the start.
+        super().paintEvent(event)
+        role = "disabled" if not self.isEnabled() else "text" if self.underMouse() else "text2"
+        left, top = (self.width() - self._size) / 2, (self.height() - self._size) / 2
+        icons.draw(QPainter(self), self._icon, role, left, top, self._size)
 
 
 def push_button(

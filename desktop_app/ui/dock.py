@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
 from PySide6.QtCore import Qt, QTimer, Signal
 from PySide6.QtGui import QShowEvent
 from PySide6.QtWidgets import QHBoxLayout, QStackedWidget, QTabBar, QVBoxLayout, QWidget
 
 from desktop_app.conversation.document import Conversation
 from desktop_app.ui.bridge import Bridge
-from desktop_app.ui.chat_settings import ChatSettings
 from desktop_app.ui.controls import IconButton, label, line, name_control
 from desktop_app.ui.outline import Outline, points_of
 from desktop_app.ui.words import tr
+
+if TYPE_CHECKING:
+    from desktop_app.ui.chat_settings import ChatSettings
 
 OUTLINE, SETTINGS = 0, 1
 
@@ -22,8 +27,11 @@ class Dock(QWidget):
     message_wanted = Signal(int, bool)
     hide_wanted = Signal()
 
-    def __init__(self, settings: ChatSettings, bridge: Bridge) -> None:
+    def __init__(self, make_settings: Callable[[], ChatSettings], bridge: Bridge) -> None:
+        """`make_settings` is called when the settings are looked at first."""
         super().__init__()
+        self._make_settings = make_settings
+        self._settings: ChatSettings | None = None
         self._bridge = bridge
         self._conversation: Conversation | None = None
         self.setProperty("surface", "window")
@@ -37,14 +45,12 @@ class Dock(QWidget):
         self.tabs.addTab(tr("dock.settings"))
         self.outline = Outline()
         self.outline.chosen.connect(self.message_wanted)
-        self.settings = settings
         self._summary = label("", "small")
         name_control(self._summary, "dock.summary", "")
         self._hint = label(tr("outline.hint"), "secondary", wrap=True)
         self._stack = QStackedWidget()
         self._stack.addWidget(self._outline_page())
-        self._stack.addWidget(settings)
-        self.tabs.currentChanged.connect(self._stack.setCurrentIndex)
+        self.tabs.currentChanged.connect(self._show_tab)
         head = QHBoxLayout()
         head.setContentsMargins(18, 0, 10, 0)
         head.addWidget(self.tabs, 1)
@@ -68,6 +74,21 @@ class Dock(QWidget):
         self._timer = QTimer(self, interval=80, singleShot=True)
         self._timer.timeout.connect(self._show)
 
+    @property
+    def settings(self) -> ChatSettings:
+        """The chat's settings; made at the first use."""
+        if self._settings is None:
+            self._settings = self._make_settings()
+            self._stack.addWidget(self._settings)
+            self._settings.show_chat(self._conversation)
+        return self._settings
+
+    def _show_tab(self, tab: int) -> None:
+        if tab == SETTINGS:
+            self._stack.setCurrentWidget(self.settings)
+        else:
+            self._stack.setCurrentIndex(0)
+
     def _outline_page(self) -> QWidget:
         page = QWidget()
         column = QVBoxLayout(page)
@@ -87,7 +108,8 @@ class Dock(QWidget):
     def show_chat(self, conversation: Conversation | None) -> None:
         """Follow this chat; None for one that does not exist yet."""
         self._conversation = conversation
-        self.settings.show_chat(conversation)
+        if self._settings is not None:
+            self._settings.show_chat(conversation)
         self.changed()
 
     def changed(self) -> None:
@@ -101,6 +123,8 @@ class Dock(QWidget):
 
     def _show(self) -> None:
         conversation = self._conversation
+        if self._settings is not None:
+            self._settings.refresh()
         if conversation is None:
             self.outline.show_points([])
             self._summary.setText("")
@@ -114,7 +138,6 @@ class Dock(QWidget):
         key = "outline.summary" if others else "outline.summary_path"
         self._summary.setText(tr(key, count=len(conversation.path()), others=others))
         self._summary.setAccessibleName(self._summary.text())
-        self.settings.refresh()
         self._load_labels([point.message_id for point in points])
 
     def _load_labels(self, ids: list[int]) -> None:

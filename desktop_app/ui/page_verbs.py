@@ -57,6 +57,10 @@ class PageVerbs(QObject):
         page.header.redo_wanted.connect(self.redo)
         page.header.renamed.connect(self.rename)
         page.path_changed.connect(self.show_history)
+        page.transcript_made.connect(self._connect_rows)
+
+    def _connect_rows(self) -> None:
+        page = self.page
         rows = page.transcript
         rows.again_requested.connect(self.ask_again)
         rows.continue_requested.connect(self.continue_reply)

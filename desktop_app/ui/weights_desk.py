@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from PySide6.QtCore import QObject
+from PySide6.QtCore import QObject, Signal
 from PySide6.QtWidgets import QWidget
 
 from desktop_app.errors import KnownError
@@ -12,7 +12,6 @@ from desktop_app.inference.protocol import LoadedWeights
 from desktop_app.paths import starter_weights
 from desktop_app.session import Session
 from desktop_app.ui.chat_page import ChatPage
-from desktop_app.ui.chat_settings import ChatSettings
 from desktop_app.ui.choices import (
     ask_for_weights,
     drafts_menu,
@@ -23,6 +22,7 @@ from desktop_app.ui.choices import (
     weights_menu,
     weights_name,
 )
+from desktop_app.ui.controls import ChoiceButton
 from desktop_app.ui.empty_page import computer_facts
 from desktop_app.ui.sidebar import Sidebar
 from desktop_app.ui.words import tr
@@ -34,13 +34,14 @@ class WeightsDesk(QObject):
     Until weights were chosen once (`first_run`), the empty page shows the ways to begin.
     """
 
+    preset_chosen = Signal()
+
     def __init__(
         self,
         window: QWidget,
         session: Session,
         sidebar: Sidebar,
         page: ChatPage,
-        chat_settings: ChatSettings,
     ) -> None:
         super().__init__(window)
         self._window = window
@@ -48,7 +49,6 @@ class WeightsDesk(QObject):
         self.settings = session.settings
         self.sidebar = sidebar
         self.page = page
-        self.chat_settings = chat_settings
         self.first_run = not self.settings.weights_path
         self._stopped: KnownError | None = None
         self._loading_path: Path | None = None
@@ -94,22 +94,26 @@ class WeightsDesk(QObject):
         menu.exec(card.mapToGlobal(card.rect().topLeft()) - menu.rect().topLeft())
         menu.deleteLater()
 
-    def menu_at_composer(self) -> None:
-        """Choose weights above the composer."""
+    def menu_at(self, button: ChoiceButton) -> None:
+        """Choose weights beside a button."""
         menu = weights_menu(self._window, self.session, self.load, self.open_file)
-        self.page.composer.weights.open_menu(menu)
+        button.open_menu(menu)
         menu.deleteLater()
 
-    def menu_at_settings(self) -> None:
-        """Choose weights beside the chat settings."""
-        menu = weights_menu(self._window, self.session, self.load, self.open_file)
-        self.chat_settings.weights.open_menu(menu)
-        menu.deleteLater()
+    def choose_preset(self, key: str) -> None:
+        """Use a preset in the open chat, and in new chats from now on."""
+        conversation = self.page.conversation
+        if conversation is not None:
+            conversation.set_defaults(preset=key)
+        self.settings.preset = key
+        self.settings.save()
+        self.show_choices()
+        self.preset_chosen.emit()
 
     def preset_menu(self) -> None:
         """Choose a preset above the composer."""
         current = preset_of(self.settings, self.page.conversation)
-        menu = preset_menu(self._window, self.settings, current, self.chat_settings.choose_preset)
+        menu = preset_menu(self._window, self.settings, current, self.choose_preset)
         self.page.composer.preset.open_menu(menu)
         menu.deleteLater()
 

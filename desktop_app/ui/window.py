@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QByteArray, QMimeData, QSize, Qt, QTimer
 from PySide6.QtGui import (
@@ -23,21 +24,20 @@ from desktop_app.errors import KnownError
 from desktop_app.inference.protocol import LoadedWeights
 from desktop_app.session import Session
 from desktop_app.ui import icons, theme
-from desktop_app.ui.actions import ShortcutsWindow, chat_menu, make_actions
+from desktop_app.ui.actions import chat_menu, make_actions
 from desktop_app.ui.bridge import Bridge
 from desktop_app.ui.chat_page import ChatPage
-from desktop_app.ui.chat_settings import ChatSettings
 from desktop_app.ui.controls import name_control
 from desktop_app.ui.dock import OUTLINE, SETTINGS, Dock
 from desktop_app.ui.page_verbs import PageVerbs
-from desktop_app.ui.prompt_window import PromptWindow
-from desktop_app.ui.settings_window import SettingsWindow
 from desktop_app.ui.sidebar import Sidebar
 from desktop_app.ui.sides import Sides
-from desktop_app.ui.trash import TrashWindow
 from desktop_app.ui.weights_desk import WeightsDesk
 from desktop_app.ui.words import tr
 from desktop_app.version import VERSION
+
+if TYPE_CHECKING:
+    from desktop_app.ui.chat_settings import ChatSettings
 
 _LIST_AFTER_MS = 120
 _HITS = 60
@@ -62,9 +62,8 @@ class MainWindow(QMainWindow):
         self.sidebar = Sidebar()
         self.page = ChatPage(session, bridge)
         self.verbs = PageVerbs(self.page)
-        self.chat_settings = ChatSettings(session, self.verbs.with_chat)
-        self.dock = Dock(self.chat_settings, bridge)
-        self.weights = WeightsDesk(self, session, self.sidebar, self.page, self.chat_settings)
+        self.weights = WeightsDesk(self, session, self.sidebar, self.page)
+        self.dock = Dock(self._make_chat_settings, bridge)
         self.sides = Sides(self.sidebar, self.page, self.dock)
         self.setCentralWidget(self.sides)
         self.actions_by_key = make_actions(self, self._handlers())
@@ -111,7 +110,7 @@ class MainWindow(QMainWindow):
             "larger_text": lambda: self._scale(self.settings.text_scale + _SCALE_STEP),
             "smaller_text": lambda: self._scale(self.settings.text_scale - _SCALE_STEP),
             "normal_text": lambda: self._scale(1.0),
-            "shortcuts": lambda: ShortcutsWindow(self).show(),
+            "shortcuts": self._show_shortcuts,
             "about": self._about,
         }
 
@@ -133,7 +132,7 @@ class MainWindow(QMainWindow):
         page.header.sidebar_wanted.connect(lambda: self.sides.show_sidebar(True))
         page.header.dock_wanted.connect(lambda: self.sides.show_dock(True))
         page.header.make_menu = self._chat_menu
-        page.composer.weights.clicked.connect(self.weights.menu_at_composer)
+        page.composer.weights.clicked.connect(lambda: self.weights.menu_at(page.composer.weights))
         page.composer.preset.clicked.connect(self.weights.preset_menu)
         page.composer.drafts.clicked.connect(self.weights.drafts_menu)
         page.empty.suggested.connect(self._suggest)
@@ -141,8 +140,7 @@ class MainWindow(QMainWindow):
         page.empty.file_wanted.connect(self.weights.open_file)
         dock.message_wanted.connect(self._go_from_outline)
         dock.hide_wanted.connect(lambda: self.sides.show_dock(False))
-        self.chat_settings.weights_menu_wanted.connect(self.weights.menu_at_settings)
-        self.chat_settings.preset_changed.connect(self.weights.show_choices)
+        self.weights.preset_chosen.connect(dock.changed)
         self.sides.changed.connect(self._sides_changed)
         self.verbs.ask_for_weights = self.weights.open_file
         self.verbs.show_prompt = self.show_prompt
@@ -390,6 +388,8 @@ class MainWindow(QMainWindow):
 
     def show_settings(self) -> None:
         """Open the settings window."""
+        from desktop_app.ui.settings_window import SettingsWindow
+
         window = SettingsWindow(self, self.session)
         window.weights_wanted.connect(self.weights.open_file)
         window.trash_wanted.connect(self.show_trash)
@@ -397,6 +397,8 @@ class MainWindow(QMainWindow):
 
     def show_trash(self) -> None:
         """Open the trash."""
+        from desktop_app.ui.trash import TrashWindow
+
         window = TrashWindow(self, self.session, self.bridge)
         window.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         window.changed.connect(self.reload_chats)
@@ -405,9 +407,23 @@ class MainWindow(QMainWindow):
 
     def show_prompt(self, conversation: Conversation, head: int | None) -> None:
         """Show what the weights see."""
+        from desktop_app.ui.prompt_window import PromptWindow
+
         window = PromptWindow(self, self.session, self.bridge, conversation, head)
         window.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         window.show()
+
+    def _show_shortcuts(self) -> None:
+        from desktop_app.ui.shortcuts_window import ShortcutsWindow
+
+        ShortcutsWindow(self).show()
+
+    def _make_chat_settings(self) -> ChatSettings:
+        from desktop_app.ui.chat_settings import ChatSettings
+
+        made = ChatSettings(self.session, self.verbs.with_chat, self.weights.choose_preset)
+        made.weights_menu_wanted.connect(self.weights.menu_at)
+        return made
 
     def _about(self) -> None:
         QMessageBox.about(self, "Grove", tr("app.about", version=VERSION))
@@ -427,7 +443,7 @@ class MainWindow(QMainWindow):
     def _show_tab(self, tab: int) -> None:
         self.sides.show_dock(True)
         self.dock.tabs.setCurrentIndex(tab)
-        target = self.dock.outline if tab == OUTLINE else self.chat_settings.system
+        target = self.dock.outline if tab == OUTLINE else self.dock.settings.system
         target.setFocus(Qt.FocusReason.ShortcutFocusReason)
 
     def _sides_changed(self) -> None:

@@ -133,15 +133,20 @@ def test_the_focus_ring_is_for_the_keyboard_only(qtbot: QtBot, qapp: QApplicatio
     window.show()
     window.activateWindow()
     qtbot.waitUntil(window.isActiveWindow)
+    shown: list[bool] = []
+
+    def look() -> None:
+        shown.append(ring.isVisible())
+
     first.setFocus(Qt.FocusReason.MouseFocusReason)
-    shown = [ring.isVisible()]
+    look()
     QTest.keyClick(first, Qt.Key.Key_Tab)
     assert second.hasFocus()
-    shown.append(ring.isVisible())
+    look()
     assert ring.geometry().contains(second.geometry())
     QTest.mouseClick(first, Qt.MouseButton.LeftButton)
     first.setFocus(Qt.FocusReason.MouseFocusReason)
-    shown.append(ring.isVisible())
+    look()
     assert shown == [False, True, False]
     ring.deleteLater()
 

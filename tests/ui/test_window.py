@@ -295,7 +295,7 @@ def test_settings_are_in_force_and_kept(open_desk: Open) -> None:
 
 def test_the_system_prompt_is_a_message_and_can_be_undone(open_desk: Open) -> None:
     desk = open_desk()
-    settings = desk.window.chat_settings
+    settings = desk.window.dock.settings
     settings.system.setPlainText("Be brief.")
     settings.system.kept.emit()
     desk.wait(lambda: desk.window.page.conversation is not None)
