@@ -372,16 +372,24 @@ class Writing:
     def _fail(self, request: _Request, error: KnownError) -> None:
         """Every draft that has not ended fails; its text is kept."""
         _log.info("reply failed: %s", error.code)
-        failed = [reply for _, reply in request.open_replies()]
+        ended = [reply for _, reply in request.open_replies()]
         request.open.clear()
         self._release(request)
-        for reply in failed:
-            request.conversation.finish_stream(
-                reply.message_id, State.FAILED, reply.parts(), finish="error", failure=error
-            )
-            self._tell("failed", request.chat_id, reply.message_id, error)
-        if error.code == "engine-crashed":
-            self._tell("engine_failed", error)
+        # Other weights were chosen, or Grove closes: that was a wish, not a failure.
+        wished = error.code == "engine-stopped"
+        for reply in ended:
+            if wished:
+                request.conversation.finish_stream(
+                    reply.message_id, State.STOPPED, reply.parts(), finish="cancelled"
+                )
+                self._tell("finished", request.chat_id, reply.message_id)
+            else:
+                request.conversation.finish_stream(
+                    reply.message_id, State.FAILED, reply.parts(), finish="error", failure=error
+                )
+                self._tell("failed", request.chat_id, reply.message_id, error)
+        if error.code == "engine-crashed" and not self._running:
+            self._tell("engine_failed", error)  # once, after the last reply that it took along
 
     def _abandon(self, request: _Request, draft: int) -> None:
         if request.job is not None:

@@ -316,6 +316,31 @@ def test_a_step_that_is_taken_back_ends_its_reply(stage: Stage) -> None:
     assert stage.session.writing() == ()
 
 
+def test_other_weights_stop_what_is_written(stage: Stage) -> None:
+    chat = stage.chat()
+    _, reply = stage.session.send(chat, "wait")
+    stage.until_text(chat, reply, 2)
+    other = stage.profile.root / "other.gguf"
+    other.touch()
+    assert stage.loop.wait(stage.session.load_weights(other)).name == "other"
+    stage.until_idle()
+    assert (chat.tree.node(reply).state, chat.tree.text(reply)) == (State.STOPPED, "0 1 ")
+    _, new = stage.session.send(chat, "count 3")
+    stage.until_idle()
+    assert chat.tree.node(new).author == "other"
+
+
+def test_a_crash_takes_all_running_replies_and_is_told_once(stage: Stage) -> None:
+    chats = [stage.chat() for _ in range(3)]
+    replies = [stage.session.send(chat, "wait")[1] for chat in chats[:2]]
+    for chat, reply in zip(chats, replies, strict=False):
+        stage.until_text(chat, reply, 2)
+    replies.append(stage.session.send(chats[2], "crash")[1])
+    stage.until_idle()
+    assert [c.tree.node(i).state for c, i in zip(chats, replies, strict=True)] == [State.FAILED] * 3
+    assert [name for name, _ in stage.told.events].count("engine_failed") == 1
+
+
 def test_loading_can_be_given_up(stage: Stage) -> None:
     chat = stage.chat()
     _, reply = stage.session.send(chat, "count 1")
