@@ -116,10 +116,10 @@ def test_sliders_and_numbers_say_the_same_and_tell_only_the_users_changes(qtbot:
     row.slider.setValue(20)
     assert told[-1].temperature == 1.0
     assert told[-1].seed == 5
-    form._seed.setValue(-1)
-    assert told[-1].seed is None
     row.number.setValue(0.33)
     assert told[-1].temperature == 0.33
+    form._seed.setValue(-1)
+    assert told[-1].seed is None
 
 
 def test_the_focus_ring_is_for_the_keyboard_only(qtbot: QtBot, qapp: QApplication) -> None:
