@@ -36,6 +36,7 @@ _PROCESS_BYTES: Final = 40 * MB
 _BYTES_PER_TOKEN_ENTRY: Final = 220
 # What the system and other programs should keep.
 _RESERVE_BYTES: Final = 400 * MB
+_SMALLEST_CONTEXT: Final = 256
 # Parts of a token's time that do not depend on bytes: starting the threads for each operation.
 _SECONDS_PER_BLOCK: Final = 60e-6
 # Speed of reading a type while computing with it, relative to Q8_0.  F16, Q8_0 and the
@@ -202,6 +203,12 @@ class SpeedBook:
     def is_empty(self) -> bool:
         return not self._speeds
 
+    @property
+    def has_runs(self) -> bool:
+        """Whether any weights were measured, not only the memory."""
+        with self._lock:
+            return any(key != "memory" for key in self._speeds)
+
     def record(self, header: Header, tokens_per_second: float, *, context_used: int = 0) -> None:
         """Learn from a real run of these weights on the CPU alone."""
         load = load_of(header)
@@ -212,8 +219,9 @@ class SpeedBook:
         self._put(_main_type(load.read_bytes), (_weighted_bytes(load.read_bytes) + kv) / seconds)
 
     def record_memory_speed(self, bytes_per_second: float) -> None:
-        """The plain memory speed: used until a real run was seen."""
-        self._put("memory", bytes_per_second)
+        """The plain memory speed: used until a real run was seen.  The best one is kept."""
+        if bytes_per_second > self._speeds.get("memory", 0.0):
+            self._put("memory", bytes_per_second)
 
     def _put(self, key: str, value: float) -> None:
         with self._lock:
@@ -366,31 +374,52 @@ def predict(
     """
     load = load_of(source) if isinstance(source, Header) else source
     plan = plan or Plan()
+    free = machine.free_bytes + unloading_bytes
     context = context_of(load, plan)
+    need = _need(load, machine, plan, context)
+    # As the engine does when nobody chose a length: halve it until it fits.
+    shorter = context
+    while not plan.context_length and need.memory > free and shorter // 2 >= _SMALLEST_CONTEXT:
+        shorter //= 2
+        smaller = _need(load, machine, plan, shorter)
+        if smaller.memory <= free:
+            context, need = shorter, smaller
+    speed = speeds.tokens_per_second(load, plan) if speeds is not None else 0.0
+    on_cpu = 1 - need.layers / (load.block_count + 1)
+    # Nothing is known about the speed of graphics cards: only the rest takes time.
+    speed = speed / on_cpu if on_cpu > 0 else 0.0
+    words = _words(need.memory, free, machine.total_bytes, speed, need.layers, load)
+    return Fit(
+        *words,
+        memory_bytes=need.memory,
+        peak_bytes=need.memory + (load.repacked_bytes if plan.mapped else 0),
+        weights_bytes=load.weights_bytes,
+        kv_bytes=need.kv,
+        compute_bytes=need.compute,
+        free_bytes=free,
+        tokens_per_second=round(speed, 1),
+        context_length=context,
+        gpu_layers=need.layers,
+        block_count=load.block_count,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Need:
+    """Bytes at one context length, and how many blocks fit on graphics devices."""
+
+    memory: int
+    kv: int
+    compute: int
+    layers: int
+
+
+def _need(load: Load, machine: Machine, plan: Plan, context: int) -> _Need:
     kv = kv_bytes(load, context, plan.kv_type)
     compute = compute_bytes(load, plan, context)
     base = _PROCESS_BYTES + _BYTES_PER_TOKEN_ENTRY * load.vocabulary
     layers, on_gpu = _gpu_layers(load, machine.devices, plan, kv, compute)
-    memory = max(0, load.weights_bytes + kv - on_gpu) + compute + base
-    peak = memory + (load.repacked_bytes if plan.mapped else 0)
-    speed = speeds.tokens_per_second(load, plan) if speeds is not None else 0.0
-    free = machine.free_bytes + unloading_bytes
-    verdict, headline, sentence = _words(memory, free, machine.total_bytes, speed, layers, load)
-    return Fit(
-        verdict=verdict,
-        headline=headline,
-        sentence=sentence,
-        memory_bytes=memory,
-        peak_bytes=peak,
-        weights_bytes=load.weights_bytes,
-        kv_bytes=kv,
-        compute_bytes=compute,
-        free_bytes=free,
-        tokens_per_second=round(speed, 1),
-        context_length=context,
-        gpu_layers=layers,
-        block_count=load.block_count,
-    )
+    return _Need(max(0, load.weights_bytes + kv - on_gpu) + compute + base, kv, compute, layers)
 
 
 def _gpu_layers(
@@ -446,6 +475,12 @@ def _words(
             ),
         )
     gpu = f" {layers} layers run on the graphics card." if layers else ""
+    if layers > load.block_count:
+        return (
+            "well",
+            "Runs well on the graphics card",
+            (f"Runs well: all of it fits on the graphics card, with {need} of {have} free memory."),
+        )
     if speed <= 0:
         return (
             "well",
@@ -456,7 +491,7 @@ def _words(
             ),
         )
     pace = f"about {_speed_text(speed)} tokens/s"
-    if speed >= COMFORTABLE_TOKENS_PER_SECOND or layers > load.block_count:
+    if speed >= COMFORTABLE_TOKENS_PER_SECOND:
         return (
             "well",
             f"Runs well, {pace}",
@@ -490,12 +525,11 @@ def measure_memory_speed(threads: int = 0, *, seconds: float = 0.25) -> float:
         ctypes.memset(source, 1, size)
         ctypes.memmove(target, source, size)  # touches every page before the clock starts
         start.wait()
-        begin = time.perf_counter()
-        copied = 0
-        while time.perf_counter() - begin < seconds:
+        end = time.perf_counter() + seconds
+        while (begin := time.perf_counter()) < end:
             ctypes.memmove(target, source, size)  # ctypes lets other threads run meanwhile
-            copied += size
-        rates[index] = copied / (time.perf_counter() - begin)
+            # The fastest copy counts: other programs may be busy in between.
+            rates[index] = max(rates[index], size / (time.perf_counter() - begin))
 
     workers = [threading.Thread(target=copy, args=(i,), daemon=True) for i in range(threads)]
     for worker in workers:

@@ -39,14 +39,16 @@ class WeightsRoom:
         self.downloads = Downloads(self.hub, self.shelf, state_file)
         self.speeds = SpeedBook.load(profile / "speed.json")
         self.catalogue = Catalogue.load()
+        self._measured = False
 
     def machine(self, devices: tuple[Device, ...] = ()) -> Machine:
         """This computer, with the free space where weights are kept."""
         return Machine.here(self.shelf.own_folder, devices)
 
     def measure_speed_once(self) -> None:
-        """A quarter of a second of memory copying, if no speed is known yet.  Worker thread."""
-        if self.speeds.is_empty:
+        """A quarter of a second of memory copying, until real weights have run.  Worker thread."""
+        if not self.speeds.has_runs and not self._measured:
+            self._measured = True
             self.speeds.record_memory_speed(measure_memory_speed())
 
     def close(self) -> None:

@@ -168,6 +168,14 @@ def change_file(hub: FakeHub) -> None:
     spare.rename(other)
 
 
+def _size(path: Path) -> int:
+    """0 for a file that is not there, or not any more."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
 def kill_runs(proof: Proof, count: int, url: str) -> None:
     """`count` times kill -9 at random offsets of throttled downloads."""
     killed = 0
@@ -185,11 +193,11 @@ def kill_runs(proof: Proof, count: int, url: str) -> None:
             stdout=subprocess.PIPE,
         )
         goal = proof.rng.randrange(size)
-        have = part.stat().st_size if part.exists() else 0
+        have = _size(part)
         # Kill between where it is and the end; now and then the goal is past and it finishes.
         goal = have + max(1, (goal - have) if goal > have else proof.rng.randrange(1, 8 << 20))
         while child.poll() is None:
-            now = part.stat().st_size if part.exists() else 0
+            now = _size(part)
             if now >= goal:
                 os.kill(child.pid, signal.SIGKILL)
                 break

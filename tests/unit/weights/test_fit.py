@@ -86,6 +86,7 @@ def test_verdicts_in_words() -> None:
     assert "because 4.2 GB of weights" not in slow.headline
     assert "are read for every token" in slow.sentence
     full = predict(network(**SEVEN), Machine(16 * GB, 2 * GB, 8), book)
+    assert full.context_length == 4096
     assert full.verdict == "too-big"
     assert "Too big right now" in full.sentence
     never = predict(load_of_size(41 * GB, "Q4_K_M"), LAPTOP, book)
@@ -101,10 +102,20 @@ def test_what_is_unloaded_first_counts_as_free() -> None:
     assert predict(network(**SEVEN), full, unloading_bytes=6 * GB).verdict == "well"
 
 
+def test_an_automatic_context_shrinks_until_it_fits() -> None:
+    found = network(**SEVEN)
+    tight = predict(found, Machine(16 * GB, 5 * GB, 8))
+    assert tight.verdict == "well"
+    assert tight.context_length == 1024
+    chosen = predict(found, Machine(16 * GB, 5 * GB, 8), plan=Plan(context_length=4096))
+    assert chosen.verdict == "too-big"
+
+
 def test_layers_on_graphics_devices() -> None:
     found = network(**SEVEN)
     all_of_it = predict(found, Machine(16 * GB, 11 * GB, 8, devices=(Device("gpu", 24 * GB),)))
     assert all_of_it.gpu_layers == 33
+    assert all_of_it.headline == "Runs well on the graphics card"
     assert all_of_it.memory_bytes < 0.5 * GB
     some = predict(found, Machine(16 * GB, 11 * GB, 8, devices=(Device("gpu", 3 * GB),)))
     assert 5 < some.gpu_layers < 20
