@@ -74,7 +74,7 @@ class Store(Protocol):
         """Write a growing reply within half a second; later calls replace earlier ones."""
 
     def end_stream(self, end: StreamEnd) -> Future[None]:
-        """Write the end of a reply; tried again while the disk is full."""
+        """Write the end of a reply; the future fails with the first try, and more tries follow."""
 
     def read_parts(self, chat_id: int, node_ids: Sequence[int]) -> Future[Mapping[int, Parts]]:
         """Parts of messages, removed ones too; a message that is not there has none."""

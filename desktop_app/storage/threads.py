@@ -168,7 +168,7 @@ class Writer:
         self._erased.update(chat_ids)
 
     def end(self, end: StreamEnd) -> Future[None]:
-        """Write the end of a reply; resolves when it is on disk, however often that is tried."""
+        """Write the end of a reply.  The future fails with the first try; more tries follow."""
         future: Future[None] = Future()
         if not self._open:
             future.set_exception(closed())
@@ -278,10 +278,9 @@ class Writer:
                 raise
             self._due = time.monotonic() + _RETRY_S[min(self._failures, len(_RETRY_S) - 1)]
             self._failures += 1
+            waiting = {end.chat_id for end, future in self._ends if _fail(future, failure)}
             if self._failures == 1:
-                chats = {chat_id for chat_id, _ in self._streams.values()}
-                chats |= {end.chat_id for end, _ in self._ends}
-                for chat_id in chats:
+                for chat_id in {chat_id for chat_id, _ in self._streams.values()} - waiting:
                     self._on_failure(chat_id, failure)
             return
         self._failures = 0
@@ -301,13 +300,22 @@ class Writer:
         written = [future for end, future in self._ends if end.chat_id == chat_id]
         self._ends = [pair for pair in self._ends if pair[0].chat_id != chat_id]
         for future in written:
-            future.set_result(None)
+            if not future.done():  # it has failed before
+                future.set_result(None)
 
     def _give_up(self, error: BaseException) -> None:
         given_up, self._ends = self._ends, []
         self._streams.clear()
         for _, future in given_up:
-            future.set_exception(error)
+            _fail(future, error)
+
+
+def _fail(future: Future[None], error: BaseException) -> bool:
+    """Fail a future once; whether it was the first time."""
+    if future.done():
+        return False
+    future.set_exception(error)
+    return True
 
 
 def after(first: Future[Any], then: Callable[[], Future[T]]) -> Future[T]:
