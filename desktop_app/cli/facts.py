@@ -16,7 +16,6 @@ from typing import Any, Final
 
 import desktop_app
 from desktop_app.cli.frame import opened, profile_of, reading
-from desktop_app.cli.loop import MainLoop
 from desktop_app.cli.terminal import one_line, print_json, safe, say, styled
 from desktop_app.conversation.node import State
 from desktop_app.errors import KnownError
@@ -25,7 +24,6 @@ from desktop_app.inference.protocol import PROTOCOL_VERSION, Hello, ProtocolErro
 from desktop_app.inference.sampling import Sampling
 from desktop_app.paths import Profile, starter_weights
 from desktop_app.settings import Settings
-from desktop_app.storage import Library
 from desktop_app.version import VERSION
 
 _HELLO_S: Final = 60.0
@@ -55,9 +53,7 @@ def add_parsers(commands: Any) -> None:
 
 def run_doctor(args: argparse.Namespace) -> int:
     """Print what there is; the exit status is 1 when something is wrong."""
-    profile = profile_of(args.profile)
-    with reading(profile) as (library, loop):
-        report = _doctor(profile, library, loop)
+    report = _doctor(profile_of(args.profile))
     if args.json:
         print_json(report)
     else:
@@ -65,7 +61,7 @@ def run_doctor(args: argparse.Namespace) -> int:
     return 0 if report["database"]["check"] == "ok" and not report["engine"]["error"] else 1
 
 
-def _doctor(profile: Profile, library: Library, loop: MainLoop) -> dict[str, Any]:
+def _doctor(profile: Profile) -> dict[str, Any]:
     engine: dict[str, Any] = {"build": "", "devices": [], "error": ""}
     try:
         hello = engine_hello()
@@ -73,6 +69,16 @@ def _doctor(profile: Profile, library: Library, loop: MainLoop) -> dict[str, Any
         engine["devices"] = [asdict(device) for device in hello.devices]
     except KnownError as error:
         engine["error"] = error.sentence
+    database: dict[str, Any] = {"check": "", "size_bytes": 0}
+    counts: dict[str, int] = {}
+    try:
+        with reading(profile) as (library, loop):
+            database["check"] = loop.wait(library.check())
+            counts = loop.wait(library.counts())
+    except KnownError as error:
+        database["check"] = error.sentence
+    if profile.database.exists():
+        database["size_bytes"] = profile.database.stat().st_size
     starter = starter_weights()
     return {
         "version": VERSION,
@@ -86,11 +92,8 @@ def _doctor(profile: Profile, library: Library, loop: MainLoop) -> dict[str, Any
             "weights": str(profile.weights),
             "starter": str(starter) if starter else "",
         },
-        "database": {
-            "check": loop.wait(library.check()),
-            "size_bytes": profile.database.stat().st_size,
-        },
-        "counts": loop.wait(library.counts()),
+        "database": database,
+        "counts": counts,
         "weights": Settings.load(profile).weights_path,
     }
 
@@ -134,7 +137,7 @@ def _say_doctor(report: dict[str, Any]) -> None:
         say(f"  {name:9} {path or 'none'}")
     database = report["database"]
     say(f"  check     {database['check']}, {database['size_bytes'] / 1e6:.1f} MB")
-    counts = ", ".join(f"{count} {name}" for name, count in report["counts"].items())
+    counts = ", ".join(f"{n} {name.replace('_', ' ')}" for name, n in report["counts"].items())
     say(f"  holds     {counts}")
 
 

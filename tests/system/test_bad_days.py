@@ -242,6 +242,21 @@ def test_a_damaged_database(grove: Grove, weights: Path) -> None:
         assert database.read_bytes()[100:] == content[100:]
 
 
+def test_a_backup_brings_a_damaged_library_back(grove: Grove, weights: Path) -> None:
+    ask(grove, weights, "Precious words")
+    backup = Path(grove("backup", "--json").ok().json["file"])
+    assert backup.is_file()
+    (grove.profile / "library.db").write_bytes(b"no database at all" * 400)
+    doctor = grove("doctor", "--json")
+    assert doctor.status == 1
+    assert "damaged" in doctor.json["database"]["check"]
+    kept = Path(grove("restore", "--json").ok().json["kept"])
+    assert kept.read_bytes() == b"no database at all" * 400
+    assert [chat["title"] for chat in grove("chats", "--json").ok().json] == ["Precious words"]
+    refused(grove("restore", "--json", grove.profile / "none.db"), "file-missing")
+    refused(Grove(grove.profile / "new")("restore", "--json"), "backup-missing")
+
+
 def test_a_database_of_a_newer_grove(grove: Grove, weights: Path) -> None:
     import apsw
 
