@@ -18,6 +18,7 @@ from desktop_app.ui.safe_text import visible
 CHUNK = 6000
 """Characters parsed at once: 2 to 6 ms.  A single element longer than this turns plain."""
 
+CHUNK_LINES = 150
 CODE_LINES = 48
 CODE_CHARS = 4000
 TABLE_ROWS = 40
@@ -93,6 +94,8 @@ class BlockStream:
             if (perf_counter() - start) * 1000 > limit_ms:
                 self._cut_short = self._place.at < len(text)
                 break
+        if self._place.fence is not None and self._place.at >= len(text):
+            self._add_code(self._place.fence, [], self._tail, still_open=False)
         return changed
 
     def _advance(self) -> bool:
@@ -139,10 +142,15 @@ class BlockStream:
                 return False
             pieces.append(line)
             lines, size, at = lines + 1, size + len(line), end + 1
-            if (lines >= CODE_LINES or size >= CODE_CHARS) and at < len(self._text):
+            if (lines >= CODE_LINES or size >= CODE_CHARS) and self._goes_on(at, closed):
                 self._add_code(fence, pieces, self._finished, still_open=True)
                 self._place = replace(self._place, at=at, joined=True)
                 return True
+
+    def _goes_on(self, at: int, closed: re.Pattern[str]) -> bool:
+        """Whether a whole further line of code follows, so that a cut leaves no empty rest."""
+        end = self._line_end(at)
+        return end < len(self._text) and not closed.match(self._text[at:end])
 
     def _add_code(
         self, fence: _Fence, lines: list[str], into: list[Block], *, still_open: bool
@@ -150,10 +158,6 @@ class BlockStream:
         cut = [_unindented(line, fence.indent) for line in lines]
         text = visible("\n".join(cut))
         joined, line_break = self._place.joined, True
-        if joined and not text and not still_open:
-            if self._finished and self._finished[-1].open:
-                self._finished[-1] = replace(self._finished[-1], open=False)
-            return
         pieces = list(cut_text(text, CODE_CHARS))
         for index, (piece, breaks) in enumerate(pieces):
             into.append(
@@ -201,12 +205,12 @@ class BlockStream:
 
     # Markdown.
 
-    def _advance_markdown(self) -> bool:
+    def _advance_markdown(self, *, wide: bool = False) -> bool:
+        """Parse a stretch; `wide` when one element has more lines than a stretch should."""
         at, place = self._place.at, self._place
-        end = min(len(self._text), at + CHUNK)
+        lines_max = TABLE_ROWS + 4 if place.table_head else CHUNK_LINES
+        end = self._chunk_end(at, CHUNK if wide else lines_max)
         whole = end >= len(self._text)
-        if not whole:
-            end = self._text.rfind("\n", at, end) + 1 or end
         chunk = self._text[at:end]
         elements = parse_elements(place.table_head + chunk, number=place.number)
         head_lines = place.table_head.count("\n")
@@ -234,7 +238,23 @@ class BlockStream:
             same = last.kind == elements[-2].kind == "ordered_item"
             self._place = _Place(at + offset, number=number if same else None)
             return True
+        if not wide:
+            return self._advance_markdown(wide=True)
         return self._give_up(at, end)
+
+    def _chunk_end(self, at: int, lines: int) -> int:
+        """The end of a stretch to parse: so many characters or lines, ending with a line."""
+        end = min(len(self._text), at + CHUNK)
+        stop = at
+        for _line in range(lines):
+            stop = self._text.find("\n", stop, end) + 1
+            if not stop:
+                break
+        else:
+            return stop
+        if end >= len(self._text):
+            return end
+        return self._text.rfind("\n", at, end) + 1 or end
 
     def _without_head(self, element: Element, head_lines: int) -> Element:
         """Take the head off a table that continues one whose first rows are finished."""

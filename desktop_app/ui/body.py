@@ -144,12 +144,12 @@ class MessageBody:
         return self._tops[index] if index < len(self._tops) else self.height
 
     def ensure(self, top: float, bottom: float) -> bool:
-        """Lay out what stands between two heights; True when a height changed."""
+        """Lay out what stands between two heights; True when a height changed.
+
+        Where the parsed text ends above `bottom`, `wants_more` is set: the view calls
+        `parse_more` when the event loop is free.
+        """
         changed = False
-        while self._rest and (not self._tops or self._bottom() < bottom):
-            self.parse_more()
-            changed = True
-            break  # one stretch at a time: the view asks again after it painted
         index = self.piece_at(top)
         while index < len(self._pieces) and self._tops[index] < bottom:
             if self._build(index):

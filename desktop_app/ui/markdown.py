@@ -16,6 +16,7 @@ from functools import cache
 
 from markdown_it import MarkdownIt
 from markdown_it.rules_block import StateBlock
+from markdown_it.rules_core import StateCore
 from markdown_it.rules_inline import StateInline
 from markdown_it.token import Token
 from mdit_py_plugins.dollarmath import dollarmath_plugin
@@ -34,8 +35,8 @@ _TASK = re.compile(r"\[([ xX])\][ \t\n]")
 _NUMBER = re.compile(r"^[ \t>*+-]*(?:\d{1,9}[.)][ \t]+)+", re.MULTILINE)
 _ZEROS = re.compile(r"^[ \t>*+-]*0\d{1,8}[.)][ \t]", re.MULTILINE)
 _MAX_DEPTH = 12
-_MAX_BRACKETS = 400
-"""Above this many opening brackets in one paragraph, inline parsing turns quadratic."""
+_MAX_MARKS = 400
+"""Above this many marks in one paragraph, inline parsing takes too long (it is quadratic)."""
 
 _MARKS = {
     "strong_open": Look.BOLD,
@@ -63,7 +64,15 @@ def _parser() -> MarkdownIt:
         "fence", "bracket_math_block", _bracket_block, {"alt": ["paragraph", "blockquote", "list"]}
     )
     parser.inline.ruler.before("escape", "bracket_math", _bracket_inline)
+    parser.core.ruler.before("inline", "guard", _guard)
     return parser
+
+
+def _guard(state: StateCore) -> None:
+    """Paragraphs with too many marks stay as they were written."""
+    for token in state.tokens:
+        if token.type == "inline" and sum(map(token.content.count, "*_~[<`$&\\")) > _MAX_MARKS:
+            token.type = "plain"
 
 
 def _bracket_block(state: StateBlock, first: int, last: int, silent: bool) -> bool:
@@ -122,8 +131,6 @@ def parse_elements(source: str, *, number: int | None = None) -> list[Element]:
     `number` is the number of the first list item when `source` begins inside an ordered list.
     """
     lines = source.split("\n")
-    if source.count("[") > _MAX_BRACKETS or source.count("<") > 4 * _MAX_BRACKETS:
-        return [Element(0, len(lines), plain_blocks(source), "plain")]
     try:
         tokens = _parser().parse(source)
     except (RecursionError, IndexError, ValueError):
@@ -219,6 +226,9 @@ class _Walk:
         kind = token.type
         if kind == "inline":
             self._inline(token)
+        elif kind == "plain":
+            for block in plain_blocks(token.content):
+                self._add(block)
         elif kind in ("fence", "code_block"):
             info = visible(token.info.strip())
             self._add(Block(Kind.CODE, text=visible(token.content.rstrip("\n")), language=info))
@@ -299,6 +309,8 @@ class _Walk:
                 align.append(style.partition("text-align:")[2].strip(" ;"))
             elif token.type == "inline":
                 row.append(inline_runs(token.children or []))
+            elif token.type == "plain":
+                row.append((Run(visible(token.content)),))
             elif token.type == "tr_close":
                 if head or rows:
                     rows.append(tuple(row))

@@ -109,7 +109,7 @@ class Transcript(QAbstractScrollArea):
         self._verbs = Verbs(self)
         self._keys = Keys(self)
         self._settle = QTimer(self, interval=0, singleShot=True)
-        self._settle.timeout.connect(self.relayout)
+        self._settle.timeout.connect(self._parse_more)
         self._build()
 
     def _build(self) -> None:
@@ -358,6 +358,16 @@ class Transcript(QAbstractScrollArea):
         if anchor.piece >= 0 and content is not None:
             top += content.boxes.body_top + content.body.top(anchor.piece)
         return top - anchor.y
+
+    def _parse_more(self) -> None:
+        """Parse a stretch of the first long text that is needed, then lay out again."""
+        anchor = self._anchor()
+        for message_id in list(self._live):
+            content = self._contents.get(message_id)
+            if content is not None and content.body.wants_more:
+                content.body.parse_more()
+                break
+        self._restore(anchor)
 
     def relayout(self) -> None:
         """Lay out the view again with what is at its top standing still."""

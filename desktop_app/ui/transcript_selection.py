@@ -97,7 +97,7 @@ class TranscriptSelection:
         parts = []
         for index in range(start.row, min(end.row, len(rows) - 1) + 1):
             if start.row < index < end.row:
-                parts.append(rows[index].text)
+                parts.append(rows[index].text.strip("\n"))
                 continue
             content = content_of(rows[index])
             begin = start if index == start.row else None

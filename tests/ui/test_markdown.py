@@ -148,6 +148,11 @@ def test_long_code_is_cut_and_joined_without_loss() -> None:
     assert [piece.open for piece in pieces] == [True] * (len(pieces) - 1) + [False]
 
 
+def test_a_fence_that_just_opened_shows_its_language() -> None:
+    (block,) = blocks_of("```python\n")
+    assert (block.kind, block.language, block.text) == (Kind.CODE, "python", "")
+
+
 def test_long_tables_are_cut_with_one_head() -> None:
     blocks = blocks_of("| a | b |\n|---|---|\n" + "".join(f"| {n} | x |\n" for n in range(200)))
     tables = [block.table for block in blocks if block.table is not None]

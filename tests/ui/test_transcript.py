@@ -321,7 +321,7 @@ def test_dragging_selects_over_messages(view: Transcript) -> None:
     text = view.selected_text()
     assert text.startswith("I’d borrow €240,000")
     assert "| 20 years | €1,441.74 | €106,017 |" in text  # a whole message: as it was written
-    assert text.endswith("Write it as")
+    assert text.rstrip().endswith("Write it as a")
     row(view, 3).setFocus()
     QTest.keyClick(row(view, 3), Qt.Key.Key_C, Qt.KeyboardModifier.ControlModifier)
     assert QGuiApplication.clipboard().text() == text
@@ -334,7 +334,7 @@ def test_selection_holds_rows_that_were_never_on_screen(view: Transcript) -> Non
     view.select_all()
     text = view.selected_text()
     for one in rows[1:-1]:
-        assert one.text in text
+        assert one.text.strip("\n") in text
 
 
 def test_double_click_selects_a_word(view: Transcript) -> None:
