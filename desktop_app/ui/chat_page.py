@@ -173,6 +173,7 @@ class ChatPage(QWidget):
                 self._remembered(conversation, memory)
 
         memory.load(remembered)
+        self._show_facts()
         self.opened.emit(conversation.chat.id)
 
     def _remembered(self, conversation: Conversation, memory: ChatMemory) -> None:

@@ -117,17 +117,21 @@ def found(hits: Sequence[HitFacts]) -> list[Row]:
     if not hits:
         return [Row(Kind.NOTE, tr("sidebar.nothing_found"))]
     rows = [Row(Kind.GROUP, tr("sidebar.hits", count=len(hits)))]
-    rows += [
-        Row(
-            Kind.HIT,
-            hit.chat_title or tr("chat.untitled"),
-            chat_id=hit.chat_id,
-            message_id=hit.message_id or 0,
-            snippet=hit.snippet.replace("\n", " "),
-            spans=hit.spans,
+    for hit in hits:
+        title = hit.chat_title or tr("chat.untitled")
+        if hit.message_id is None:  # the chat's title has the words
+            rows.append(Row(Kind.CHAT, title, chat_id=hit.chat_id))
+            continue
+        rows.append(
+            Row(
+                Kind.HIT,
+                title,
+                chat_id=hit.chat_id,
+                message_id=hit.message_id,
+                snippet=hit.snippet.replace("\n", " "),
+                spans=hit.spans,
+            )
         )
-        for hit in hits
-    ]
     return rows
 
 

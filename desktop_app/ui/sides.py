@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from PySide6.QtCore import QEasingCurve, QEvent, QObject, QPoint, QPropertyAnimation, Qt, Signal
-from PySide6.QtGui import QMouseEvent, QPainter, QPaintEvent, QResizeEvent
+from PySide6.QtGui import QColor, QMouseEvent, QPainter, QPaintEvent, QResizeEvent
 from PySide6.QtWidgets import QHBoxLayout, QSplitter, QWidget
 
 from desktop_app.ui import theme
@@ -32,9 +32,8 @@ class _Scrim(QWidget):
     clicked = Signal()
 
     def paintEvent(self, _event: QPaintEvent) -> None:
-        colour = theme.current().color("text")
-        colour.setAlphaF(0.14)
-        QPainter(self).fillRect(self.rect(), colour)
+        dark = theme.current().is_dark
+        QPainter(self).fillRect(self.rect(), QColor(0, 0, 0, 110 if dark else 40))
 
     def mousePressEvent(self, _event: QMouseEvent) -> None:
         self.clicked.emit()

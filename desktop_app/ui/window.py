@@ -220,6 +220,7 @@ class MainWindow(QMainWindow):
     def new_chat(self) -> None:
         """Begin a chat; it exists once something is sent."""
         self.sides.close_overlay()
+        self.sidebar.search.clear()
         self.page.start_new()
 
     def reload_chats(self) -> None:

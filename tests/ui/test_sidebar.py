@@ -134,7 +134,7 @@ def test_search_is_asked_after_a_pause_and_old_hits_are_dropped(qtbot: QtBot) ->
     side.show_hits("rate", [Hit(5, 77, "the rate of\ninterest", "Loan", ((4, 8),))])
     rows = [side.rows.item(side.rows.index(n)) for n in range(side.rows.rowCount())]
     assert [(row.kind, row.text, row.message_id) for row in rows] == [
-        (Kind.GROUP, "1 message found", 0),
+        (Kind.GROUP, "1 found", 0),
         (Kind.HIT, "Loan", 77),
     ]
     side.search.clear()

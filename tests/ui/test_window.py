@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from PySide6.QtCore import Qt
 from PySide6.QtTest import QTest
@@ -143,7 +144,7 @@ def test_switch_chats_while_writing_and_see_the_badge(open_desk: Open) -> None:
     desk.window.page.open_chat(first)
     desk.wait(lambda: desk.window.page.chat_id == first)
     desk.wait(lambda: desk.texts()[-1] == ("assistant", "0 1"))
-    assert desk.window.page.composer.stop_button.isVisible()
+    desk.wait(desk.window.page.composer.stop_button.isVisible)
     desk.find(QPushButton, "composer.stop").click()
     desk.wait_quiet()
     assert desk.window.sidebar.rows._writing == frozenset()
@@ -172,6 +173,33 @@ def test_a_crash_of_the_engine_is_a_row_with_a_next_step(open_desk: Open) -> Non
     desk.wait(lambda: desk.window.sidebar.card.state == "ready")
     desk.say("count 2")
     assert desk.texts()[-1] == ("assistant", "0 1")
+
+
+@pytest.mark.expects_log
+def test_engine_kills_while_a_person_types_cost_no_keystroke(open_desk: Open) -> None:
+    desk = open_desk()
+    desk.say("wait", wait=False)
+    field = desk.window.page.composer.text
+    prompt = desk.last(Role.USER)
+    typed = ""
+    for number in range(8):
+        desk.wait(lambda: desk.chat.tree.text(desk.last()).strip() == "0 1")
+        for child in psutil.Process().children():
+            if "engine_child" in " ".join(child.cmdline()):
+                child.kill()
+        while desk.session.writing():
+            letter = "abcdefgh"[number]
+            QTest.keyClicks(field, letter)
+            typed += letter
+            QTest.qWait(5)
+        assert desk.chat.tree.node(desk.last()).state is State.FAILED
+        desk.window.page.transcript.again_requested.emit(prompt)
+    desk.wait(lambda: desk.chat.tree.text(desk.last()).strip() == "0 1")
+    assert field.toPlainText() == typed
+    assert typed
+    assert len(desk.chat.tree.children(prompt)) == 9
+    QTest.keyClick(field, Qt.Key.Key_Escape)
+    desk.wait_quiet()
 
 
 def test_a_failure_keeps_the_text_and_offers_to_try_again(open_desk: Open) -> None:
