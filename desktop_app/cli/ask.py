@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
 import time
@@ -151,15 +152,18 @@ class Watch(SessionListener):
         self._reading = Progress("Reading")
         self._open: set[int] = set()
         self._conversation: Conversation | None = None
+        self._catching = contextlib.ExitStack()
         self.interrupted = False
         self.error: KnownError | None = None
 
     def __enter__(self) -> Watch:
         self._frame.session.add_listener(self)
         self._frame.loop.on_interrupt = self._interrupt
+        self._catching.enter_context(self._frame.loop.catching())
         return self
 
     def __exit__(self, *error: object) -> None:
+        self._catching.close()
         self._reading.end()
         self._frame.loop.on_interrupt = None
         self._frame.session.remove_listener(self)

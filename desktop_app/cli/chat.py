@@ -164,6 +164,8 @@ class Talk(SessionListener):
                 self._header(len(path), ids[0])
             watch.sent(self.conversation, ids)
             watch.wait()
+        if watch.interrupted:
+            say(styled("(stopped)", "dim"))
         if watch.error is not None:
             raise watch.error
 

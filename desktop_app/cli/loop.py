@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import itertools
 import queue
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from types import FrameType
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -33,6 +33,7 @@ class MainLoop:
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._count = itertools.count()
         self._interrupts = 0
+        self._catching = 0
 
     def post(self, call: Callable[[], None]) -> None:
         """Run `call` on the main thread soon."""
@@ -44,9 +45,31 @@ class MainLoop:
 
     def run_until(self, done: Callable[[], bool]) -> None:
         """Run calls until `done()` is true."""
-        with _ControlC(self):
+        with self.catching():
             while not done():
                 self._turn()
+
+    @contextlib.contextmanager
+    def catching(self) -> Iterator[None]:
+        """Ctrl-C in here becomes a call of the loop (see `on_interrupt`); may be nested.
+
+        Only the main thread of a process can catch it; elsewhere this does nothing.
+        """
+        outermost = self._catching == 0
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        self._catching += 1
+        before = None
+        if outermost:
+            self._interrupts = 0
+            before = signal.signal(signal.SIGINT, lambda _number, _frame: self.interrupted())
+        try:
+            yield
+        finally:
+            self._catching -= 1
+            if outermost:
+                signal.signal(signal.SIGINT, before)
 
     def wait(self, future: Future[T]) -> T:
         """The result of a future, or its exception; calls are run meanwhile."""
@@ -87,25 +110,6 @@ class MainLoop:
             return self._calls.get(timeout=wait_s)
         except queue.Empty:
             return None
-
-
-class _ControlC:
-    """Turns Ctrl-C into a call of the loop for as long as the loop waits."""
-
-    def __init__(self, loop: MainLoop) -> None:
-        self._loop = loop
-        self._before: object = None
-
-    def __enter__(self) -> None:
-        if threading.current_thread() is threading.main_thread():
-            self._before = signal.signal(signal.SIGINT, self._handle)
-
-    def __exit__(self, *error: object) -> None:
-        if self._before is not None:
-            signal.signal(signal.SIGINT, self._before)  # type: ignore[arg-type]  # it is what signal() returned
-
-    def _handle(self, _number: int, _frame: FrameType | None) -> None:
-        self._loop.interrupted()
 
 
 def _nothing() -> None:
