@@ -35,6 +35,10 @@ DESCRIPTION_CHARS = 2000
 """How much of a text a row hands to screen readers at once."""
 
 
+STICKS_FROM = 120
+"""A message higher than this keeps its header in view while it scrolls."""
+
+
 class RowHost(Protocol):
     """What a row asks of the transcript."""
 
@@ -118,11 +122,11 @@ class Row(QWidget):
         assert content is not None
         self.left = left
         boxes = content.boxes
-        lowest = max(0.0, boxes.height - HEADER - 8)
-        top = min(max(0.0, sticky_y), lowest)
-        self.header.arrange(
-            QRect(round(left), round(top), round(column), round(HEADER)), stuck=top > 0.5
-        )
+        lowest = boxes.height - HEADER - 24
+        sticks = lowest > STICKS_FROM
+        top = min(max(0.0, sticky_y), lowest) if sticks else 0.0
+        box = QRect(round(left), round(top), round(column), round(HEADER))
+        self.header.arrange(box, stuck=0.5 < top < lowest)
         x = round(left + GUTTER)
         if self._fold is not None:
             self._fold.move(x - 5, round(boxes.reasoning_top) + 1)

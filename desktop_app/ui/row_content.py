@@ -23,6 +23,7 @@ YOU_PAD = QPointF(14, 8)
 MEASURE = 640.0
 WIDEST = 760.0
 BOTTOM = 14.0
+EDGE = 24
 
 REASONING, BODY = 0, 1
 
@@ -269,6 +270,13 @@ class RowContent:
         if self.reasoning is not None:
             hit = self.reasoning.formula_ready(tex) or hit
         return hit
+
+
+def column_in(width: int, text_scale: float) -> tuple[float, float]:
+    """Left edge and width of the column in a view of this width."""
+    measure = min(WIDEST, MEASURE * max(1.0, text_scale))
+    column = max(200.0, min(float(width - 2 * EDGE), measure + GUTTER))
+    return max(float(EDGE), float((width - column) // 2)), column
 
 
 def guess_row_height(view: RowView, width: float, line: float, letter: float) -> float:

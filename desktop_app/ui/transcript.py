@@ -2,16 +2,12 @@
 
 Heights of all rows are prefix-summed; rows that were never seen have guessed heights.  Whatever
 changes (a guess that turns out wrong, a formula that gets ready, another width), the piece of text
-at the top of the view stays where it is: see `_anchor` and `_restore`.
+at the top of the view stays where it is: see `Anchor` and `_restore`.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from itertools import accumulate
 
 from PySide6.QtCore import QEvent, QPoint, QPointF, QRect, Qt, QTimer, Signal
 from PySide6.QtGui import (
@@ -32,14 +28,12 @@ from desktop_app.ui.controls import name_control
 from desktop_app.ui.maths import maths
 from desktop_app.ui.row import Row
 from desktop_app.ui.row_content import (
-    GUTTER,
-    MEASURE,
-    WIDEST,
     Looks,
     Place,
     RowContent,
-    guess_row_height,
+    column_in,
 )
+from desktop_app.ui.row_stack import OVERSCAN, TOP, Anchor, RowStack
 from desktop_app.ui.row_view import RowView
 from desktop_app.ui.transcript_keys import Keys
 from desktop_app.ui.transcript_pointer import JumpButton, Pointer
@@ -47,21 +41,7 @@ from desktop_app.ui.transcript_selection import TranscriptSelection
 from desktop_app.ui.transcript_verbs import Verbs
 from desktop_app.ui.words import tr
 
-_EDGE = 24
-_TOP = 10
-_OVERSCAN = 120
-_KEPT_CONTENTS = 80
 _AT_END_PX = 6
-
-
-@dataclass(frozen=True, slots=True)
-class _Anchor:
-    """What stands still: a row (by id and index), a piece of its text, and its y in the view."""
-
-    message_id: int
-    row: int
-    piece: int
-    y: float
 
 
 class Transcript(QAbstractScrollArea):
@@ -90,15 +70,9 @@ class Transcript(QAbstractScrollArea):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self._rows: list[RowView] = []
-        self._index: dict[int, int] = {}
-        self._heights: list[float] = []
-        self._tops: list[float] = [0.0]
-        self._contents: OrderedDict[int, RowContent] = OrderedDict()
+        self._stack = RowStack(Looks(theme.current(), self.devicePixelRatioF()))
         self._live: dict[int, Row] = {}
         self._spare: list[Row] = []
-        self._looks = Looks(theme.current(), self.devicePixelRatioF())
-        self._column = 0.0
         self._left = 0.0
         self._at_end = True
         self._placing = False
@@ -136,78 +110,53 @@ class Transcript(QAbstractScrollArea):
         stays there; with `keep` (a message id, such as the one whose version was switched) the
         first row that changed at or after it keeps its place on screen.
         """
-        anchor = self._anchor_for(keep, rows) if keep else self._anchor()
-        old_heights = {
-            view.message_id: height for view, height in zip(self._rows, self._heights, strict=True)
-        }
-        before = {view.message_id: view for view in self._rows}
-        self._rows = list(rows)
-        self._index = {view.message_id: index for index, view in enumerate(self._rows)}
-        self.selection.set_order(self._index)
-        line, letter = self._looks.reading.line, self._looks.reading.letter
-        width = self._column or MEASURE + GUTTER
-        self._heights = []
-        for view in self._rows:
-            same = before.get(view.message_id)
-            if same is not None and same.text is view.text:
-                self._heights.append(old_heights[view.message_id])
-            else:
-                self._heights.append(guess_row_height(view, width, line, letter))
-        for message_id in [one for one in self._live if one not in self._index]:
+        scroll = self._scroll()
+        anchor = self._stack.anchor_for(keep, rows, scroll) if keep else None
+        if anchor is not None:
+            self._at_end = False
+        else:
+            anchor = self._stack.anchor(scroll)
+        self._stack.set_rows(rows)
+        index = self._stack.index
+        self.selection.set_order(index)
+        for message_id in [one for one in self._live if one not in index]:
             self._release(message_id, forget_editor=True)
-        for message_id, content in self._contents.items():
-            if message_id in self._index:
-                content.set_view(self._rows[self._index[message_id]])
-        for message_id, row in self._live.items():
-            row.show_content(self._contents[message_id])
-        if self._current not in self._index:
+        for row in self._live.values():
+            row.refresh()
+            row.update()
+        if self._current not in index:
             self._current = 0
-        self._sum()
         self._restore(anchor)
 
     def update_row(self, row: RowView) -> None:
         """Show another state of one message; a message that is not shown is ignored."""
-        index = self._index.get(row.message_id)
-        if index is None:
+        if row.message_id not in self._stack.index:
             return
-        anchor = self._anchor()
-        self._rows[index] = row
-        content = self._contents.get(row.message_id)
-        if content is None:
-            line, letter = self._looks.reading.line, self._looks.reading.letter
-            self._heights[index] = guess_row_height(row, self._column, line, letter)
-        else:
-            content.set_view(row)
-            live = self._live.get(row.message_id)
-            if live is not None:
-                live.refresh()
-                live.update()
-            else:
-                self._heights[index] = content.guess_height()
-        self._sum()
+        anchor = self._stack.anchor(self._scroll())
+        self._stack.update(row)
+        live = self._live.get(row.message_id)
+        if live is not None:
+            live.refresh()
+            live.update()
         self._restore(anchor)
 
     def stream(self, message_id: int, text: str, reasoning: str = "") -> None:
         """The whole text so far of a reply being written; only its end is laid out again."""
-        index = self._index.get(message_id)
-        if index is None:
+        view = self._stack.view_of(message_id)
+        if view is None:
             return
-        view = self._rows[index]
-        began = bool(reasoning) != bool(view.reasoning) or bool(text) != bool(view.text)
-        self._rows[index] = replace(view, text=text, reasoning=reasoning)
-        content = self._contents.get(message_id)
+        began = bool(text) != bool(view.text)
+        content = self._stack.content_of(message_id)
+        before = content.body.height if content is not None else 0.0
+        count = len(content.body.pieces) if content is not None else 0
+        self._stack.stream(message_id, text, reasoning)
         if content is None:
             return
+        index = self._stack.index[message_id]
         row = self._live.get(message_id)
-        before = content.body.height
-        count = len(content.body.pieces)
-        content.view = self._rows[index]
-        content.stream(text, reasoning)
         if row is None:
-            height = content.guess_height()
-            if height != self._heights[index]:
-                self._heights[index] = height
-                self._changed_below(index)
+            if self._stack.set_height(index, content.guess_height()):
+                self._changed_below()
             return
         if began or reasoning != view.reasoning:
             row.refresh()
@@ -217,54 +166,30 @@ class Transcript(QAbstractScrollArea):
         self, index: int, row: Row, content: RowContent, before: float, count: int
     ) -> None:
         """Lay out the end of a row that grew, and paint only that."""
-        top = self._tops[index] - self._scroll()
-        content.layout(-top - _OVERSCAN, self.viewport().height() - top + _OVERSCAN)
+        offset = self._scroll() - self._stack.top_of(index)
+        height = self.viewport().height()
+        found = content.layout(offset - OVERSCAN, offset + height + OVERSCAN)
         first = max(0, min(count, len(content.body.pieces)) - 1)
-        if content.boxes.height != self._heights[index]:
-            self._heights[index] = content.boxes.height
-            self._changed_below(index)
+        if self._stack.set_height(index, found):
+            self._changed_below()
         dirty = content.boxes.body_top + min(content.body.top(first), before) - 30
         if content.reasoning is not None and content.reasoning_open:
             dirty = content.boxes.reasoning_top
         row.update(0, round(dirty), row.width(), row.height())
 
-    def _changed_below(self, index: int) -> None:
+    def _changed_below(self) -> None:
         """A row got another height: rows below move, and the end stays in view if it was."""
-        self._tops[index + 1 :] = [
-            self._tops[index] + total for total in accumulate(self._heights[index:])
-        ]
         stick = self._at_end
         self._set_range()
         if stick:
             self._set_scroll(self.verticalScrollBar().maximum())
         self._realise()
 
-    def _content(self, view: RowView) -> RowContent:
-        content = self._contents.get(view.message_id)
-        if content is None:
-            content = RowContent(view, self._looks)
-            content.set_width(self._column or MEASURE + GUTTER)
-            self._contents[view.message_id] = content
-            self._trim()
-        else:
-            self._contents.move_to_end(view.message_id)
-        return content
-
     def content_of(self, message_id: int) -> RowContent | None:
-        """The content of a message that was seen."""
-        return self._contents.get(message_id)
-
-    def _trim(self) -> None:
-        for message_id in list(self._contents):
-            if len(self._contents) <= _KEPT_CONTENTS:
-                return
-            if message_id not in self._live:
-                del self._contents[message_id]
+        """The content of a message that was seen lately."""
+        return self._stack.content_of(message_id)
 
     # Geometry
-
-    def _sum(self) -> None:
-        self._tops = [float(_TOP), *(_TOP + total for total in accumulate(self._heights))]
 
     def _scroll(self) -> int:
         return self.verticalScrollBar().value()
@@ -274,7 +199,7 @@ class Transcript(QAbstractScrollArea):
         bar = self.verticalScrollBar()
         page = self.viewport().height()
         bar.setPageStep(page)
-        bar.setRange(0, max(0, round(self._tops[-1]) + 8 - page))
+        bar.setRange(0, max(0, round(self._stack.bottom) + 8 - page))
         self._placing = False
 
     def _set_scroll(self, value: float) -> None:
@@ -283,59 +208,16 @@ class Transcript(QAbstractScrollArea):
         self._placing = False
         bar = self.verticalScrollBar()
         self._at_end = bar.value() >= bar.maximum() - _AT_END_PX
-        self._show_jump()
+        self._jump.follow(self.verticalScrollBar())
 
-    def _measure_column(self) -> bool:
-        """Take the view's width; True when the column changed."""
-        width = self.viewport().width()
-        measure = min(WIDEST, MEASURE * max(1.0, theme.current().text_scale))
-        column = max(200.0, min(float(width - 2 * _EDGE), measure + GUTTER))
-        self._left = max(float(_EDGE), float((width - column) // 2))
-        if column == self._column:
-            return False
-        self._column = column
-        for content in self._contents.values():
-            content.set_width(column)
-        for row in self._live.values():
-            row.arrange_editor()
-        line, letter = self._looks.reading.line, self._looks.reading.letter
-        self._heights = [
-            self._contents[view.message_id].guess_height()
-            if view.message_id in self._contents
-            else guess_row_height(view, column, line, letter)
-            for view in self._rows
-        ]
-        self._sum()
-        return True
+    def _measure_column(self) -> None:
+        """Take the view's width; the scroll bar stands in the margin and changes nothing."""
+        self._left, column = column_in(self.width(), theme.current().text_scale)
+        if self._stack.set_column(column):
+            for row in self._live.values():
+                row.arrange_editor()
 
-    def _row_at(self, y: float) -> int:
-        return min(max(0, bisect_right(self._tops, y) - 1), max(0, len(self._rows) - 1))
-
-    def _anchor(self) -> _Anchor | None:
-        """The piece of text at the top of the view, or the end when it is in view."""
-        if not self._rows:
-            return None
-        top = self._scroll()
-        index = self._row_at(top)
-        view = self._rows[index]
-        piece, y = -1, self._tops[index] - top
-        content = self._contents.get(view.message_id)
-        if content is not None and y < 0 and content.body.pieces:
-            piece = content.body.piece_at(-y - content.boxes.body_top)
-            y += content.boxes.body_top + content.body.top(piece)
-        return _Anchor(view.message_id, index, piece, y)
-
-    def _anchor_for(self, keep: int, rows: Sequence[RowView]) -> _Anchor | None:
-        """Keep a message's row, or the row that stands in its place, where it is on screen."""
-        index = self._index.get(keep, -1)
-        if index < 0:
-            index = next((n for n, view in enumerate(rows) if view.message_id == keep), -1)
-        if not 0 <= index < len(self._rows):
-            return self._anchor()
-        self._at_end = False
-        return _Anchor(keep, index, -1, self._tops[index] - self._scroll())
-
-    def _restore(self, anchor: _Anchor | None) -> None:
+    def _restore(self, anchor: Anchor | None) -> None:
         """Lay out what is in view with the anchor where it was, or at the end."""
         if not self.viewport().width():
             return
@@ -345,25 +227,17 @@ class Transcript(QAbstractScrollArea):
             self._set_range()
             if stick:
                 self._set_scroll(self.verticalScrollBar().maximum())
-            elif anchor is not None and self._rows:
-                self._set_scroll(self._anchored(anchor))
-            if not self._layout_view():
+            elif anchor is not None and self._stack.rows:
+                self._set_scroll(self._stack.anchored(anchor))
+            if not self._stack.lay_out(self._scroll(), self.viewport().height()):
                 break
         self._place_rows()
 
-    def _anchored(self, anchor: _Anchor) -> float:
-        index = self._index.get(anchor.message_id, min(anchor.row, len(self._rows) - 1))
-        top = self._tops[index]
-        content = self._contents.get(self._rows[index].message_id)
-        if anchor.piece >= 0 and content is not None:
-            top += content.boxes.body_top + content.body.top(anchor.piece)
-        return top - anchor.y
-
     def _parse_more(self) -> None:
         """Parse a stretch of the first long text that is needed, then lay out again."""
-        anchor = self._anchor()
+        anchor = self._stack.anchor(self._scroll())
         for message_id in list(self._live):
-            content = self._contents.get(message_id)
+            content = self.content_of(message_id)
             if content is not None and content.body.wants_more:
                 content.body.parse_more()
                 break
@@ -371,72 +245,47 @@ class Transcript(QAbstractScrollArea):
 
     def relayout(self) -> None:
         """Lay out the view again with what is at its top standing still."""
-        self._restore(self._anchor())
-
-    def _layout_view(self) -> bool:
-        """Lay out the rows in view; True when a height was not what it was thought to be."""
-        if not self._rows:
-            return False
-        height = self.viewport().height()
-        scroll = self._scroll()
-        index = self._row_at(scroll - _OVERSCAN)
-        changed = False
-        top = self._tops[index]
-        while index < len(self._rows) and top - scroll < height + _OVERSCAN:
-            content = self._content(self._rows[index])
-            content.set_width(self._column)
-            offset = scroll - top
-            found = content.layout(offset - _OVERSCAN, offset + height + _OVERSCAN)
-            if found != self._heights[index]:
-                self._heights[index] = found
-                changed = True
-            top += found
-            index += 1
-        if changed:
-            self._sum()
-        return changed
+        self._restore(self._stack.anchor(self._scroll()))
 
     # Widgets
 
     def _realise(self) -> None:
         """Lay out and place the rows in view."""
         for _pass in range(3):
-            anchor = self._anchor()
+            anchor = self._stack.anchor(self._scroll())
             stick = self._at_end
-            if not self._layout_view():
+            if not self._stack.lay_out(self._scroll(), self.viewport().height()):
                 break
             self._set_range()
             if stick:
                 self._set_scroll(self.verticalScrollBar().maximum())
             elif anchor is not None:
-                self._set_scroll(self._anchored(anchor))
+                self._set_scroll(self._stack.anchored(anchor))
         self._place_rows()
 
     def _place_rows(self) -> None:
-        height, scroll = self.viewport().height(), self._scroll()
+        stack, height, scroll = self._stack, self.viewport().height(), self._scroll()
         wanted: dict[int, int] = {}
-        if self._rows:
-            index = self._row_at(scroll)
-            while index < len(self._rows) and self._tops[index] - scroll < height:
-                wanted[self._rows[index].message_id] = index
-                index += 1
+        index = stack.row_at(scroll)
+        while index < len(stack.rows) and stack.top_of(index) - scroll < height:
+            wanted[stack.rows[index].message_id] = index
+            index += 1
         for message_id in [one for one in self._live if one not in wanted]:
             if not self._is_pinned(message_id):
                 self._release(message_id)
-            elif message_id in self._index:
-                wanted[message_id] = self._index[message_id]
+            elif message_id in stack.index:
+                wanted[message_id] = stack.index[message_id]
         for message_id, index in wanted.items():
             self._place_row(message_id, index, scroll)
-        rest = any(content.body.wants_more for content in self._visible_contents(wanted))
-        if rest:
+        stack.trim(self._live)
+        seen = (self.content_of(one) for one in wanted)
+        if any(content is not None and content.body.wants_more for content in seen):
             self._settle.start()
-
-    def _visible_contents(self, wanted: dict[int, int]) -> list[RowContent]:
-        return [self._contents[one] for one in wanted if one in self._contents]
 
     def _place_row(self, message_id: int, index: int, scroll: int) -> None:
         row = self._live.get(message_id)
-        content = self._content(self._rows[index])
+        stack = self._stack
+        content = stack.content(stack.rows[index])
         if row is None:
             row = self._spare.pop() if self._spare else Row(self.viewport(), self)
             row.show_content(content)
@@ -444,16 +293,16 @@ class Transcript(QAbstractScrollArea):
             row.set_active(message_id == self._active())
             if message_id in self._verbs.drafts:
                 row.open_editor(self._verbs.drafts[message_id])
-        edges = (index == 0, index == len(self._rows) - 1)
+        edges = (index == 0, index == len(stack.rows) - 1)
         if (row.is_first, row.is_last) != edges:
             row.is_first, row.is_last = edges
             row.update()
-        top = round(self._tops[index]) - scroll
-        size = round(self._tops[index + 1]) - round(self._tops[index])
+        top = round(stack.top_of(index)) - scroll
+        size = round(stack.top_of(index + 1)) - scroll - top
         box = QRect(0, top, self.viewport().width(), size)
         if row.geometry() != box:
             row.setGeometry(box)
-        row.place(self._left, self._column, -top)
+        row.place(self._left, stack.column, -top)
         if row.isHidden():
             row.show()
 
@@ -485,38 +334,37 @@ class Transcript(QAbstractScrollArea):
         bar = self.verticalScrollBar()
         self._at_end = bar.value() >= bar.maximum() - _AT_END_PX
         self._realise()
-        self._show_jump()
+        self._jump.follow(self.verticalScrollBar())
         self.position_changed.emit()
 
     def position(self) -> tuple[int, int]:
         """What stands at the top of the view: message id (0 when empty) and px into it."""
-        if not self._rows:
+        if not self.rows:
             return 0, 0
         top = self._scroll()
-        index = self._row_at(top)
-        return self._rows[index].message_id, round(top - self._tops[index])
+        index = self._stack.row_at(top)
+        return self.rows[index].message_id, round(top - self._stack.top_of(index))
 
     def set_position(self, message_id: int, offset: int) -> None:
         """Scroll so that this message stands `offset` px above the top."""
-        index = self._index.get(message_id)
+        index = self._stack.index.get(message_id)
         if index is None:
             return
         self._at_end = False
-        self._restore(_Anchor(message_id, index, -1, float(-offset)))
+        self._restore(Anchor(message_id, index, -1, float(-offset)))
 
     @property
     def rows(self) -> Sequence[RowView]:
         """What is shown, top to bottom."""
-        return self._rows
+        return self._stack.rows
 
     def view_of(self, message_id: int) -> RowView | None:
         """What is shown of a message."""
-        index = self._index.get(message_id)
-        return None if index is None else self._rows[index]
+        return self._stack.view_of(message_id)
 
     def index_of(self, message_id: int) -> int:
         """The place of a message in the path, 0 for one that is not shown."""
-        return self._index.get(message_id, 0)
+        return self._stack.index.get(message_id, 0)
 
     def stay_here(self) -> None:
         """From now on the top of the view stands still, not its end."""
@@ -529,11 +377,11 @@ class Transcript(QAbstractScrollArea):
 
     def reveal(self, message_id: int) -> None:
         """Scroll a message into view, make it current and let it stand out for a moment."""
-        index = self._index.get(message_id)
+        index = self._stack.index.get(message_id)
         if index is None:
             return
         self._at_end = False
-        self._restore(_Anchor(message_id, index, -1, 24.0 if index else float(_TOP)))
+        self._restore(Anchor(message_id, index, -1, 24.0 if index else TOP))
         self._make_current(message_id)
         self._set_active()
 
@@ -542,20 +390,12 @@ class Transcript(QAbstractScrollArea):
         self._at_end = True
         self._restore(None)
 
-    def _show_jump(self) -> None:
-        bar = self.verticalScrollBar()
-        away = bar.maximum() - bar.value() > 120
-        if away != self._jump.isVisible():
-            self._jump.setVisible(away)
-        if away:
-            self._jump.place()
-
     def paintEvent(self, event: QPaintEvent) -> None:
         QPainter(self.viewport()).fillRect(event.rect(), theme.current().color("canvas"))
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         super().resizeEvent(event)
-        self._restore(self._anchor())
+        self._restore(self._stack.anchor(self._scroll()))
         self._jump.place()
 
     def wheelEvent(self, event: QWheelEvent) -> None:
@@ -567,12 +407,8 @@ class Transcript(QAbstractScrollArea):
     def changeEvent(self, event: QEvent) -> None:
         super().changeEvent(event)
         if event.type() == QEvent.Type.LanguageChange:
-            self._refresh_words()
-
-    def _refresh_words(self) -> None:
-        for row in self._live.values():
-            row.refresh()
-        self.relayout()
+            self._refresh_rows()
+            self.relayout()
 
     def event(self, event: QEvent) -> bool:
         if event.type() == QEvent.Type.DevicePixelRatioChange:
@@ -580,25 +416,23 @@ class Transcript(QAbstractScrollArea):
         return super().event(event)
 
     def _restyle(self) -> None:
-        self._looks = Looks(theme.current(), self.devicePixelRatioF())
-        anchor = self._anchor()
-        self._column = 0.0
-        for content in self._contents.values():
-            content.set_looks(self._looks)
-        for row in self._live.values():
-            row.refresh()
-            row.update()
+        anchor = self._stack.anchor(self._scroll())
+        self._stack.set_looks(Looks(theme.current(), self.devicePixelRatioF()))
+        self._refresh_rows()
         self._restore(anchor)
         self.viewport().update()
 
+    def _refresh_rows(self) -> None:
+        for row in self._live.values():
+            row.refresh()
+            row.update()
+
     def _formula_ready(self, tex: str) -> None:
-        hit = False
-        for message_id, content in self._contents.items():
-            if content.formula_ready(tex):
-                hit = True
-                row = self._live.get(message_id)
-                if row is not None:
-                    row.update()
+        hit = [one for one, content in self._stack.contents() if content.formula_ready(tex)]
+        for message_id in hit:
+            row = self._live.get(message_id)
+            if row is not None:
+                row.update()
         if hit:
             self._settle.start()
 
@@ -608,10 +442,7 @@ class Transcript(QAbstractScrollArea):
         """The id of the message with the focus, else of the last one; 0 when empty."""
         if self._current:
             return self._current
-        return self._rows[-1].message_id if self._rows else 0
-
-    def _active(self) -> int:
-        return self._hovered or self._current
+        return self.rows[-1].message_id if self.rows else 0
 
     def _make_current(self, message_id: int) -> None:
         if message_id != self._current:
@@ -619,34 +450,34 @@ class Transcript(QAbstractScrollArea):
             self.current_changed.emit(message_id)
 
     def _set_active(self) -> None:
-        active = self._active()
+        active, current = self._active(), self.current()
         for message_id, row in self._live.items():
             row.set_active(message_id == active)
-            policy = Qt.FocusPolicy.StrongFocus
-            if message_id != self.current():
-                policy = Qt.FocusPolicy.ClickFocus
-            row.setFocusPolicy(policy)
+            is_stop = message_id == current  # one stop for Tab, the others by Up and Down
+            row.setFocusPolicy(Qt.FocusPolicy.StrongFocus if is_stop else Qt.FocusPolicy.ClickFocus)
+
+    def _active(self) -> int:
+        return self._hovered or self._current
 
     def focus_current(self) -> None:
         """Give the keyboard to the current message, or the last one in view."""
-        message_id = self._current if self._current in self._index else 0
-        if not message_id and self._rows:
+        message_id = self._current
+        if not message_id and self.rows:
             bottom = self._scroll() + self.viewport().height() - 1
-            message_id = self._rows[self._row_at(bottom)].message_id
+            message_id = self.rows[self._stack.row_at(bottom)].message_id
         self.focus_message(message_id)
 
     def focus_message(self, message_id: int) -> None:
         """Scroll a message into view and give it the keyboard."""
-        index = self._index.get(message_id)
+        index = self._stack.index.get(message_id)
         if index is None:
             return
         height, scroll = self.viewport().height(), self._scroll()
-        top, bottom = self._tops[index], self._tops[index + 1]
+        top, bottom = self._stack.top_of(index), self._stack.top_of(index + 1)
         if top < scroll or bottom > scroll + height:
             y = 0.0 if bottom - top > height or top < scroll else height - (bottom - top)
-            at_end = index == len(self._rows) - 1 and y > 0
-            self._at_end = at_end
-            self._restore(_Anchor(message_id, index, -1, y))
+            self._at_end = index == len(self.rows) - 1 and y > 0
+            self._restore(Anchor(message_id, index, -1, y))
         row = self._live.get(message_id)
         if row is not None:
             row.setFocus(Qt.FocusReason.TabFocusReason)
@@ -697,7 +528,7 @@ class Transcript(QAbstractScrollArea):
 
     def selected_text(self) -> str:
         """The selected text over all messages, also those off screen."""
-        return self.selection.text(self._rows, self._content)
+        return self.selection.text(self.rows, self._stack.content)
 
     def copy_selection(self) -> bool:
         """Put the selected text on the clipboard; False when nothing is selected."""
@@ -708,7 +539,7 @@ class Transcript(QAbstractScrollArea):
 
     def select_all(self) -> None:
         """Select the text of all messages."""
-        self.selection.select_all(self._rows, self._content)
+        self.selection.select_all(self.rows, self._stack.content)
         self.update_rows()
 
     def clear_selection(self) -> None:
@@ -723,7 +554,7 @@ class Transcript(QAbstractScrollArea):
 
     def selected_in(self, message_id: int, part: int) -> tuple[Spot, Spot] | None:
         """What of a row's part is selected."""
-        content = self._contents.get(message_id)
+        content = self.content_of(message_id)
         return self.selection.inside(message_id, part, content) if content is not None else None
 
     def code_under_pointer(self, message_id: int) -> tuple[int, bool]:
@@ -732,13 +563,13 @@ class Transcript(QAbstractScrollArea):
 
     def place_at(self, point: QPointF) -> tuple[int, Place] | None:
         """The text place nearest to a point of the viewport, with its message."""
-        if not self._rows:
+        if not self.rows:
             return None
         y = point.y() + self._scroll()
-        index = self._row_at(y)
-        content = self._content(self._rows[index])
-        inner = QPointF(point.x() - self._left, y - self._tops[index])
-        return self._rows[index].message_id, content.place_at(index, inner)
+        index = self._stack.row_at(y)
+        view = self.rows[index]
+        inner = QPointF(point.x() - self._left, y - self._stack.top_of(index))
+        return view.message_id, self._stack.content(view).place_at(index, inner)
 
     def row_of(self, message_id: int) -> Row | None:
         """The widget of a message on screen."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QPointF, Qt, QTimer
 from PySide6.QtGui import QGuiApplication, QMouseEvent, QPainter, QPaintEvent, QPen
-from PySide6.QtWidgets import QApplication, QWidget
+from PySide6.QtWidgets import QApplication, QScrollBar, QWidget
 
 from desktop_app.ui import icons, theme
 from desktop_app.ui.markdown import openable
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _SCROLL_MS = 30
 _TRIPLE_MS = 400
 _COPIED_MS = 1500
+_AWAY_PX = 120
 
 
 class Pointer:
@@ -242,6 +243,14 @@ class JumpButton(RowButton):
         self.describe(tr("row.jump_to_end"), "End")
         self.setFocusPolicy(Qt.FocusPolicy.TabFocus)
         self._corners = 17.0
+
+    def follow(self, bar: QScrollBar) -> None:
+        """Show away from the end of what this bar scrolls."""
+        away = bar.maximum() - bar.value() > _AWAY_PX
+        if away == self.isHidden():
+            self.setVisible(away)
+        if away:
+            self.place()
 
     def place(self) -> None:
         """Stand at the bottom centre of the transcript."""

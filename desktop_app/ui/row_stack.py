@@ -1,0 +1,226 @@
+"""The rows of a transcript as a column: contents, heights measured or guessed, their sums.
+
+Knows nothing of widgets.  Heights of rows that were never in view are guesses of a few µs each;
+contents are made for rows in view and kept for the last few dozen.  y is in px from the top of
+the whole column.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import OrderedDict
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate
+
+from desktop_app.ui.row_content import GUTTER, MEASURE, Looks, RowContent, guess_row_height
+from desktop_app.ui.row_view import RowView
+
+TOP = 10.0
+OVERSCAN = 120.0
+_KEPT_CONTENTS = 80
+
+
+@dataclass(frozen=True, slots=True)
+class Anchor:
+    """What stands still while heights change: a row, a piece of its text (-1: the row's top)."""
+
+    message_id: int
+    row: int
+    piece: int
+    y: float  # below the top of the view
+
+
+class RowStack:
+    """The rows, top to bottom."""
+
+    def __init__(self, looks: Looks) -> None:
+        self.rows: list[RowView] = []
+        self.index: dict[int, int] = {}
+        self.column = 0.0
+        self._looks = looks
+        self._heights: list[float] = []
+        self._tops: list[float] = [TOP]
+        self._contents: OrderedDict[int, RowContent] = OrderedDict()
+
+    # Rows
+
+    def set_rows(self, rows: Sequence[RowView]) -> None:
+        """Take other rows; those of the same text keep their height, their content its layout."""
+        before = {
+            view.message_id: (view, height)
+            for view, height in zip(self.rows, self._heights, strict=True)
+        }
+        self.rows = list(rows)
+        self.index = {view.message_id: index for index, view in enumerate(self.rows)}
+        self._heights = []
+        for view in self.rows:
+            same = before.get(view.message_id)
+            known = same is not None and same[0].text is view.text
+            self._heights.append(same[1] if same is not None and known else self._guess(view))
+        for message_id, content in self._contents.items():
+            if message_id in self.index:
+                content.set_view(self.rows[self.index[message_id]])
+        self._sum()
+
+    def update(self, view: RowView) -> None:
+        """Take another state of a row that is there."""
+        index = self.index[view.message_id]
+        self.rows[index] = view
+        content = self._contents.get(view.message_id)
+        if content is None:
+            self._heights[index] = self._guess(view)
+        else:
+            content.set_view(view)
+            self._heights[index] = content.guess_height()
+        self._sum()
+
+    def stream(self, message_id: int, text: str, reasoning: str) -> RowContent | None:
+        """Take the text so far of a row; its content when it has one."""
+        index = self.index[message_id]
+        self.rows[index] = replace(self.rows[index], text=text, reasoning=reasoning)
+        content = self._contents.get(message_id)
+        if content is not None:
+            content.view = self.rows[index]
+            content.stream(text, reasoning)
+        return content
+
+    def view_of(self, message_id: int) -> RowView | None:
+        """What is shown of a message."""
+        index = self.index.get(message_id)
+        return None if index is None else self.rows[index]
+
+    def _guess(self, view: RowView) -> float:
+        content = self._contents.get(view.message_id)
+        if content is not None and content.width == self.column:
+            return content.guess_height()
+        look = self._looks.reading
+        return guess_row_height(view, self.column or MEASURE + GUTTER, look.line, look.letter)
+
+    # Contents
+
+    def content(self, view: RowView) -> RowContent:
+        """The content of a row, made when it was not seen lately."""
+        content = self._contents.get(view.message_id)
+        if content is None:
+            content = RowContent(view, self._looks)
+            content.set_width(self.column or MEASURE + GUTTER)
+            self._contents[view.message_id] = content
+        else:
+            self._contents.move_to_end(view.message_id)
+        return content
+
+    def content_of(self, message_id: int) -> RowContent | None:
+        """The content of a message that was seen lately."""
+        return self._contents.get(message_id)
+
+    def contents(self) -> Iterator[tuple[int, RowContent]]:
+        """All contents there are, by message id."""
+        return iter(self._contents.items())
+
+    def trim(self, needed: Collection[int]) -> None:
+        """Drop the contents that were not seen for longest."""
+        for message_id in list(self._contents):
+            if len(self._contents) <= _KEPT_CONTENTS:
+                return
+            if message_id not in needed:
+                del self._contents[message_id]
+
+    # Heights
+
+    @property
+    def bottom(self) -> float:
+        """Where the last row ends."""
+        return self._tops[-1]
+
+    def top_of(self, index: int) -> float:
+        """Where a row begins; the index after the last gives its end."""
+        return self._tops[index]
+
+    def row_at(self, y: float) -> int:
+        """The index of the row at a height, 0 when there is none."""
+        return min(max(0, bisect_right(self._tops, y) - 1), max(0, len(self.rows) - 1))
+
+    def set_height(self, index: int, height: float) -> bool:
+        """A row got a height; True when it is another one."""
+        if height == self._heights[index]:
+            return False
+        self._heights[index] = height
+        start = self._tops[index]
+        below = accumulate(self._heights[index:])
+        self._tops[index + 1 :] = [start + total for total in below]
+        return True
+
+    def _sum(self) -> None:
+        self._tops = [TOP, *(TOP + total for total in accumulate(self._heights))]
+
+    def set_column(self, column: float) -> bool:
+        """Lay out for another width, lazily; True when it is another one."""
+        if column == self.column:
+            return False
+        self.column = column
+        for content in self._contents.values():
+            content.set_width(column)
+        self._heights = [self._guess(view) for view in self.rows]
+        self._sum()
+        return True
+
+    def set_looks(self, looks: Looks) -> None:
+        """Use other fonts and colours; the next `set_column` lays out again."""
+        self._looks = looks
+        self.column = 0.0
+        for content in self._contents.values():
+            content.set_looks(looks)
+
+    def lay_out(self, scroll: float, height: float) -> bool:
+        """Lay out the rows in view; True when a height was not what it was thought to be."""
+        if not self.rows:
+            return False
+        index = self.row_at(scroll - OVERSCAN)
+        top, changed = self._tops[index], False
+        while index < len(self.rows) and top - scroll < height + OVERSCAN:
+            content = self.content(self.rows[index])
+            content.set_width(self.column)
+            offset = scroll - top
+            found = content.layout(offset - OVERSCAN, offset + height + OVERSCAN)
+            if found != self._heights[index]:
+                self._heights[index] = found
+                changed = True
+            top += found
+            index += 1
+        if changed:
+            self._sum()
+        return changed
+
+    # Standing still
+
+    def anchor(self, scroll: float) -> Anchor | None:
+        """The piece of text at the top of a view; None without rows."""
+        if not self.rows:
+            return None
+        index = self.row_at(scroll)
+        view = self.rows[index]
+        piece, y = -1, self._tops[index] - scroll
+        content = self._contents.get(view.message_id)
+        if content is not None and y < 0 and content.body.pieces:
+            piece = content.body.piece_at(-y - content.boxes.body_top)
+            y += content.boxes.body_top + content.body.top(piece)
+        return Anchor(view.message_id, index, piece, y)
+
+    def anchor_for(self, keep: int, rows: Sequence[RowView], scroll: float) -> Anchor | None:
+        """A message's row, or the row in whose place it comes with `rows`, where it is now."""
+        index = self.index.get(keep, -1)
+        if index < 0:
+            index = next((n for n, view in enumerate(rows) if view.message_id == keep), -1)
+        if not 0 <= index < len(self.rows):
+            return None
+        return Anchor(keep, index, -1, self._tops[index] - scroll)
+
+    def anchored(self, anchor: Anchor) -> float:
+        """How far to scroll so that the anchor stands where it stood."""
+        index = self.index.get(anchor.message_id, min(anchor.row, len(self.rows) - 1))
+        top = self._tops[index]
+        content = self._contents.get(self.rows[index].message_id)
+        if anchor.piece >= 0 and content is not None:
+            top += content.boxes.body_top + content.body.top(anchor.piece)
+        return top - anchor.y
