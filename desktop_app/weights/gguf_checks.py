@@ -32,6 +32,23 @@ _MATRIX_TYPES: Final = frozenset(
     (*range(4), *range(6, 9), *range(10, 15), *range(16, 24), 29, 30, 34, 35, *range(39, 43))
 )
 _F32: Final = 0
+# Networks whose graphs in llama.cpp (0.3.36's copy) assert that keys are as long as values …
+_EQUAL_HEADS: Final = frozenset(
+    """afmoe apertus arcee arctic baichuan bitnet bloom chameleon chatglm codeshell cogvlm cohere2
+    command-r dbrx deci dots1 dream ernie4_5 ernie4_5-moe eurobert exaone falcon glm4 glm4moe gpt2
+    gptneox granite granitemoe grok grovemoe hunyuan-moe internlm2 jais jais2 laguna llada
+    llada-moe llama llama4 maincoder mistral3 mpt nemotron olmo olmo2 olmoe orion phi2 phi3 phimoe
+    plamo qwen qwen2 qwen2moe qwen2vl qwen3 qwen3moe qwen3vl qwen3vlmoe refact seed_oss smallthinker
+    smollm3 stablelm starcoder starcoder2 xverse""".split()  # noqa: SIM905 - eighty lines otherwise
+)
+# … and that all of a head is rotated.
+_ALL_ROTATED: Final = frozenset(
+    """apertus arcee arctic baichuan chameleon codeshell dbrx deci dots1 dream ernie4_5 ernie4_5-moe
+    exaone falcon granite granitemoe grok grovemoe hunyuan-moe internlm2 jais2 llada llada-moe llama
+    llama4 maincoder mistral3 nemotron olmo olmo2 olmoe orion plamo qwen2 qwen2moe qwen2vl qwen3
+    qwen3moe qwen3vl qwen3vlmoe seed_oss smallthinker smollm3 starcoder2
+    xverse""".split()  # noqa: SIM905 - as above
+)
 
 
 def c_string(text: bytes) -> bytes:
@@ -248,16 +265,25 @@ def _check_heads(raw: RawHeader, architecture: str, blocks: int, embedding: int)
         return
     # llama.cpp takes the first block's count for the size of a head.
     first = heads[0]
+    if not first:
+        return  # hybrid networks begin with blocks that have no attention
     key_length = count_of(raw, f"{architecture}.attention.key_length")
     value_length = count_of(raw, f"{architecture}.attention.value_length")
-    if first and key_length is None and embedding % first:
-        raise damaged(f"{embedding} dimensions do not divide into {first} heads")
-    head = key_length if key_length is not None else (embedding // first if first else 0)
-    _in_range("the size of a head", head or None, 1, 1 << 16)
-    _in_range(f"{architecture}.attention.value_length", value_length, 1, 1 << 16)
     rotated = count_of(raw, f"{architecture}.rope.dimension_count")
-    if rotated is not None and head and (rotated > head or rotated % 2):
-        raise damaged(f"{rotated} of {head} dimensions of a head are rotated")
+    _in_range(f"{architecture}.attention.key_length", key_length, 1, 1 << 16)
+    _in_range(f"{architecture}.attention.value_length", value_length, 1, 1 << 16)
+    if (key_length is None or value_length is None) and embedding % first:
+        raise damaged(f"{embedding} dimensions do not divide into {first} heads")
+    key_length = embedding // first if key_length is None else key_length
+    value_length = embedding // first if value_length is None else value_length
+    if architecture in _EQUAL_HEADS and key_length != value_length:
+        raise damaged(f"keys of {key_length} and values of {value_length} dimensions")
+    if rotated is None:
+        return
+    if rotated > key_length or rotated % 2:
+        raise damaged(f"{rotated} of {key_length} dimensions of a head are rotated")
+    if architecture in _ALL_ROTATED and rotated != value_length:
+        raise damaged(f"only {rotated} of {value_length} dimensions of a head are rotated")
 
 
 def _check_experts(raw: RawHeader, architecture: str, blocks: int) -> None:

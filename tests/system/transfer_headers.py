@@ -56,6 +56,7 @@ def bases(folder: Path, extra: list[Path]) -> list[bytes]:
         write(path, Shape(2, wide, wide * 2, 4, 2, 320, 512, kind, tied=kind == "Q8_0"))
         found.append(path.read_bytes())
     found.append(byte_level(folder / "bpe.gguf"))
+    found += other_networks()
     found += [path.read_bytes() for path in extra if path.stat().st_size < 4 << 20]
     return found
 
@@ -96,6 +97,73 @@ def byte_level(path: Path) -> bytes:
         data += bytes(-len(data) % 32)
     path.write_bytes(data)
     return bytes(data)
+
+
+def other_networks() -> list[bytes]:
+    """Networks of other architectures: the checks must not depend on one of them."""
+    wide, wider, head = 64, 128, 16
+    fused = ["attn_norm.weight", "attn_norm.bias", "attn_output.weight", "attn_qkv.weight",
+             "ffn_up.weight", "ffn_down.weight"]  # fmt: skip
+    biased = ["attn_output.bias", "attn_qkv.bias", "ffn_norm.weight", "ffn_norm.bias",
+              "ffn_up.bias", "ffn_down.bias"]  # fmt: skip
+    apart = ["attn_norm.weight", "attn_q.weight", "attn_k.weight", "attn_v.weight",
+             "attn_output.weight", "ffn_norm.weight", "ffn_gate.weight", "ffn_up.weight",
+             "ffn_down.weight"]  # fmt: skip
+    blocks = {
+        "gptneox": fused + biased,
+        "gpt2": fused + biased,
+        "falcon": fused,
+        "qwen2": [*apart, "attn_q.bias", "attn_k.bias", "attn_v.bias"],
+        "gemma": apart,
+        "phi3": ["attn_norm.weight", "attn_qkv.weight", "attn_output.weight", "ffn_norm.weight",
+                 "ffn_up.weight", "ffn_down.weight"],
+    }  # fmt: skip
+    found = []
+    for name, parts in blocks.items():
+        kv = wide if name in ("gptneox", "gpt2", "gemma", "phi3") else wide // 2
+        up = wider * 2 if name == "phi3" else wider
+        sizes = {
+            "attn_qkv": wide + 2 * kv, "attn_q": wide, "attn_k": kv, "attn_v": kv,
+            "attn_output": wide, "ffn_up": up, "ffn_gate": wider, "ffn_down": wide,
+            "attn_norm": wide, "ffn_norm": wide,
+        }  # fmt: skip
+        tensors: list[tuple[str, tuple[int, ...], str]] = [
+            ("token_embd.weight", (wide, 320), "F32")
+        ]
+        if name == "gpt2":
+            tensors.append(("position_embd.weight", (wide, 512), "F32"))
+        for block in range(2):
+            for part in parts:
+                stem, _, end = part.partition(".")
+                rows = wider if stem == "ffn_down" else wide
+                flat = end == "bias" or stem.endswith("norm")
+                shape = (sizes[stem],) if flat else (rows, sizes[stem])
+                tensors.append((f"blk.{block}.{part}", shape, "F32"))
+        tensors.append(("output_norm.weight", (wide,), "F32"))
+        if name in ("gptneox", "gpt2", "falcon"):
+            tensors.append(("output_norm.bias", (wide,), "F32"))
+        if name != "gemma":
+            tensors.append(("output.weight", (wide, 320), "F32"))
+        keys = [k for k in Shape().keys() if b"tokenizer." in k]  # noqa: SIM118 - not a mapping
+        keys += [
+            key("general.architecture", STR, name),
+            key(f"{name}.context_length", U32, 512),
+            key(f"{name}.embedding_length", U32, wide),
+            key(f"{name}.block_count", U32, 2),
+            key(f"{name}.feed_forward_length", U32, wider),
+            key(f"{name}.attention.head_count", U32, wide // head),
+            key(f"{name}.attention.head_count_kv", U32, kv // head),
+            key(f"{name}.attention.layer_norm_epsilon", F32, 1e-5),
+            key(f"{name}.attention.layer_norm_rms_epsilon", F32, 1e-5),
+            key(f"{name}.rope.dimension_count", U32, head),
+            key(f"{name}.use_parallel_residual", BOOL, True),
+        ]
+        data = bytearray(header(keys, tensors))
+        for _, extents, kind in tensors:
+            data += struct.pack("<f", 0.02) * (tensor_bytes(extents, kind) // 4)
+            data += bytes(-len(data) % 32)
+        found.append(bytes(data))
+    return found
 
 
 EDGES = [
@@ -234,33 +302,36 @@ def _token(data: bytearray, end: int, rng: random.Random) -> None:
 
 def _insert(data: bytearray, end: int, rng: random.Random) -> None:
     """One more key, of those that llama.cpp looks at."""
+    at = data.find(b"general.architecture", 0, end) + 24
+    length = int.from_bytes(data[at : at + 8], "little")
+    of = data[at + 8 : at + 8 + min(length, 12)].decode("ascii", "replace") or "llama"
     extra: list[Callable[[], bytes]] = [
-        lambda: key("llama.rope.scaling.type", STR, rng.choice(["linear", "yarn", "none", "x"])),
-        lambda: key("llama.rope.scaling.factor", F32, rng.choice([0.0, 2.0, -1.0, 1e30])),
-        lambda: key("llama.pooling_type", U32, rng.randrange(6)),
-        lambda: key("llama.attention.causal", BOOL, False),
-        lambda: key("llama.nextn_predict_layers", U32, rng.randrange(4)),
-        lambda: key("llama.expert_group_count", U32, rng.randrange(5)),
-        lambda: key("llama.attention.key_length", U32, rng.choice([0, 1, 8, 16, 64, 1000])),
-        lambda: key("llama.attention.value_length", U32, rng.choice([0, 1, 8, 16, 64])),
-        lambda: key("llama.attention.max_alibi_bias", F32, rng.choice([8.0, -1.0])),
-        lambda: key("llama.attention.clamp_kqv", F32, rng.choice([1.0, -1.0])),
-        lambda: key("llama.attention.scale", F32, rng.choice([0.0, -1.0, 5.0])),
-        lambda: key("llama.attention.sliding_window", U32, rng.choice([0, 1, 4096])),
-        lambda: key("llama.embedding_scale", F32, rng.choice([0.0, 12.0])),
-        lambda: key("llama.logit_scale", F32, rng.choice([0.0, 0.1])),
-        lambda: key("llama.vocab_size", U32, rng.choice([0, 1, 320, 10**9])),
+        lambda: key(f"{of}.rope.scaling.type", STR, rng.choice(["linear", "yarn", "none", "x"])),
+        lambda: key(f"{of}.rope.scaling.factor", F32, rng.choice([0.0, 2.0, -1.0, 1e30])),
+        lambda: key(f"{of}.pooling_type", U32, rng.randrange(6)),
+        lambda: key(f"{of}.attention.causal", BOOL, False),
+        lambda: key(f"{of}.nextn_predict_layers", U32, rng.randrange(4)),
+        lambda: key(f"{of}.expert_group_count", U32, rng.randrange(5)),
+        lambda: key(f"{of}.attention.key_length", U32, rng.choice([0, 1, 8, 16, 64, 1000])),
+        lambda: key(f"{of}.attention.value_length", U32, rng.choice([0, 1, 8, 16, 64])),
+        lambda: key(f"{of}.attention.max_alibi_bias", F32, rng.choice([8.0, -1.0])),
+        lambda: key(f"{of}.attention.clamp_kqv", F32, rng.choice([1.0, -1.0])),
+        lambda: key(f"{of}.attention.scale", F32, rng.choice([0.0, -1.0, 5.0])),
+        lambda: key(f"{of}.attention.sliding_window", U32, rng.choice([0, 1, 4096])),
+        lambda: key(f"{of}.embedding_scale", F32, rng.choice([0.0, 12.0])),
+        lambda: key(f"{of}.logit_scale", F32, rng.choice([0.0, 0.1])),
+        lambda: key(f"{of}.vocab_size", U32, rng.choice([0, 1, 320, 10**9])),
         lambda: key("tokenizer.ggml.pre", STR, rng.choice(["llama3", "qwen2", "x", ""])),
         lambda: key("tokenizer.ggml.add_bos_token", BOOL, rng.random() < 0.5),
         lambda: key("tokenizer.ggml.add_eos_token", BOOL, rng.random() < 0.5),
         lambda: key("tokenizer.ggml.add_space_prefix", BOOL, rng.random() < 0.5),
         lambda: key("tokenizer.ggml.padding_token_id", U32, rng.choice([0, 5, 10**6])),
         lambda: key("tokenizer.ggml.eot_token_id", U32, rng.choice([0, 5, 10**6])),
-        lambda: array("llama.attention.head_count_kv", U32, [rng.randrange(5) for _ in range(2)]),
+        lambda: array(f"{of}.attention.head_count_kv", U32, [rng.randrange(5) for _ in range(2)]),
         lambda: array("tokenizer.ggml.suppress_tokens", I32, [rng.choice([1, -5, 10**6])]),
-        lambda: array("llama.rope.dimension_sections", I32, [rng.randrange(9) for _ in range(4)]),
+        lambda: array(f"{of}.rope.dimension_sections", I32, [rng.randrange(9) for _ in range(4)]),
         lambda: key("general.alignment", U32, rng.choice([1, 8, 16, 32, 64, 4096])),
-        lambda: key("llama.rope.freq_base", F32, rng.choice([0.0, -5.0, 1e30])),
+        lambda: key(f"{of}.rope.freq_base", F32, rng.choice([0.0, -5.0, 1e30])),
         lambda: key("split.count", 2, rng.choice([0, 1, 2])),
         lambda: string("empty.list") + struct.pack("<IIQ", ARR, U32, 0),
     ]
@@ -297,28 +368,32 @@ MUTATIONS: list[Callable[[bytearray, int, random.Random], None]] = [
 ]
 
 
-def use(path: str, has_byte_tokens: bool) -> bool:
+def use(path: str, has_byte_tokens: bool, *, vocabulary_only: bool = False) -> bool:
     """Load, tokenise, decode and spell with llama.cpp.  Runs in a child that may die.
 
     False when llama.cpp refused the file with a message, which is fine.
     """
     import llama_cpp as llama
 
-    weights = llama.llama_model_load_from_file(path.encode(), llama.llama_model_default_params())
+    loading = llama.llama_model_default_params()
+    loading.vocab_only = vocabulary_only
+    weights = llama.llama_model_load_from_file(path.encode(), loading)
     if not weights:
         return False
     vocab = llama.llama_model_get_vocab(weights)
-    options = llama.llama_context_default_params()
-    options.n_ctx, options.n_batch, options.n_ubatch = 64, 32, 32
-    options.n_threads = options.n_threads_batch = 1
-    context = llama.llama_init_from_model(weights, options)
-    if not context:
-        llama.llama_model_free(weights)
-        return False
+    context = None
+    if not vocabulary_only:
+        options = llama.llama_context_default_params()
+        options.n_ctx, options.n_batch, options.n_ubatch = 64, 32, 32
+        options.n_threads = options.n_threads_batch = 1
+        context = llama.llama_init_from_model(weights, options)
+        if not context:
+            llama.llama_model_free(weights)
+            return False
     text = "hello 안녕 😀\n".encode() if has_byte_tokens else b"hello"
     tokens = (llama.llama_token * 64)()
     count = llama.llama_tokenize(vocab, text, len(text), tokens, 64, True, True)
-    if 0 < count <= 30:
+    if 0 < count <= 30 and context is not None:
         llama.llama_decode(context, llama.llama_batch_get_one(tokens, count))
         logits = llama.llama_get_logits_ith(context, -1)
         if logits:
@@ -326,7 +401,8 @@ def use(path: str, has_byte_tokens: bool) -> bool:
     buffer = ctypes.create_string_buffer(4096)
     for token in range(min(llama.llama_vocab_n_tokens(vocab), 400)):
         llama.llama_token_to_piece(vocab, token, buffer, 4096, 0, True)
-    llama.llama_free(context)
+    if context is not None:
+        llama.llama_free(context)
     llama.llama_model_free(weights)
     return True
 
@@ -342,7 +418,9 @@ def survives(path: Path, accepted: Header) -> str:
             nothing = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nothing, 2)
             signal.alarm(CHILD_S)
-            os._exit(0 if use(str(path), accepted.has_byte_tokens) else REFUSED)
+            alone = accepted.kind == "vocabulary"
+            works = use(str(path), accepted.has_byte_tokens, vocabulary_only=alone)
+            os._exit(0 if works else REFUSED)
         os._exit(3)
     _, status = os.waitpid(child, 0)
     if os.WIFSIGNALED(status):
@@ -392,7 +470,7 @@ def run(count: int, seed: int, extra: list[Path], keep: Path | None) -> dict[str
                 continue
             finally:
                 slowest = max(slowest, time.perf_counter() - begin)
-            if not engine or accepted.kind != "weights":
+            if not engine or accepted.kind not in ("weights", "vocabulary"):
                 refused[f"not loaded: {accepted.kind}"] += 1
                 continue
             path.write_bytes(data)
