@@ -15,7 +15,8 @@ from PySide6.QtGui import QPainter
 
 from desktop_app.ui.block_stream import BlockStream
 from desktop_app.ui.blocks import Block, Kind, Run
-from desktop_app.ui.pieces import QUOTE_STEP, CodePiece, Piece, PieceLook, new_piece
+from desktop_app.ui.piece_look import PieceLook
+from desktop_app.ui.pieces import QUOTE_STEP, CodePiece, Piece, new_piece
 from desktop_app.ui.safe_text import visible
 from desktop_app.ui.table_piece import TablePiece
 

@@ -12,7 +12,7 @@ from PySide6.QtGui import QFontMetricsF
 
 from desktop_app.ui.blocks import Run
 from desktop_app.ui.body import MessageBody, Spot
-from desktop_app.ui.pieces import PieceLook
+from desktop_app.ui.piece_look import PieceLook
 from desktop_app.ui.row_view import RowState, RowView
 from desktop_app.ui.theme import Theme
 

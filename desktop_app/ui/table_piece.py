@@ -18,7 +18,8 @@ from PySide6.QtGui import (
 )
 
 from desktop_app.ui.blocks import Block, Look, Run, Table, plain_runs
-from desktop_app.ui.pieces import Piece, PieceLook, Segment, insert_runs, line_format
+from desktop_app.ui.piece_look import PieceLook
+from desktop_app.ui.pieces import Piece, Segment, insert_runs, line_format
 
 _GAP = 28.0
 _PAD = 6.0

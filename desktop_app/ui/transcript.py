@@ -27,12 +27,7 @@ from desktop_app.ui.body import Spot
 from desktop_app.ui.controls import name_control
 from desktop_app.ui.maths import maths
 from desktop_app.ui.row import Row
-from desktop_app.ui.row_content import (
-    Looks,
-    Place,
-    RowContent,
-    column_in,
-)
+from desktop_app.ui.row_content import Looks, Place, RowContent, column_in
 from desktop_app.ui.row_stack import OVERSCAN, TOP, Anchor, RowStack
 from desktop_app.ui.row_view import RowView
 from desktop_app.ui.transcript_keys import Keys
@@ -290,7 +285,7 @@ class Transcript(QAbstractScrollArea):
             row = self._spare.pop() if self._spare else Row(self.viewport(), self)
             row.show_content(content)
             self._live[message_id] = row
-            row.set_active(message_id == self._active())
+            row.set_active(message_id == (self._hovered or self._current))
             if message_id in self._verbs.drafts:
                 row.open_editor(self._verbs.drafts[message_id])
         edges = (index == 0, index == len(stack.rows) - 1)
@@ -450,14 +445,11 @@ class Transcript(QAbstractScrollArea):
             self.current_changed.emit(message_id)
 
     def _set_active(self) -> None:
-        active, current = self._active(), self.current()
+        active, current = self._hovered or self._current, self.current()
         for message_id, row in self._live.items():
             row.set_active(message_id == active)
             is_stop = message_id == current  # one stop for Tab, the others by Up and Down
             row.setFocusPolicy(Qt.FocusPolicy.StrongFocus if is_stop else Qt.FocusPolicy.ClickFocus)
-
-    def _active(self) -> int:
-        return self._hovered or self._current
 
     def focus_current(self) -> None:
         """Give the keyboard to the current message, or the last one in view."""

@@ -110,7 +110,7 @@ def show(app: QApplication, view: Transcript, number: int, text: str) -> tuple[f
 
 def read(trace: Path) -> int:
     """What was opened or connected to between the marks; 1 for anything not of the program."""
-    own = (
+    own: tuple[str, ...] = (
         "/usr/",
         "/lib",
         "/proc/",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from functools import cache
 
 _ADDRESSES = (
     "file:///etc/hostname",
@@ -78,8 +79,13 @@ def _big(draw: random.Random, kind: int) -> str:
     return bodies[kind % len(bodies)]()
 
 
-def replies(count: int = 300) -> Iterator[str]:
+@cache
+def replies(count: int = 300) -> tuple[str, ...]:
     """Hostile replies: every big one, then mixtures of snippets, images and addresses."""
+    return tuple(_replies(count))
+
+
+def _replies(count: int) -> Iterator[str]:
     draw = random.Random(7)
     for number in range(count):
         if number < 29:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import islice
-
 import pytest
 from PySide6.QtCore import QUrl
 from PySide6.QtGui import QTextDocument
@@ -33,7 +31,7 @@ def shown_of(stream: BlockStream) -> str:
 
 @pytest.mark.parametrize("number", range(29, 150))
 def test_nothing_is_lost_or_hidden(number: int) -> None:
-    source = next(islice(replies(), number, None))
+    source = replies()[number]
     stream = BlockStream()
     stream.feed(source)
     shown = shown_of(stream)
@@ -66,7 +64,7 @@ def test_hostile_replies_are_laid_out_and_ask_for_no_resource(
     view.show()
     rows = [
         RowView(number, "assistant", "Llama", text=text)
-        for number, text in enumerate(islice(replies(), 29, 120), 1)
+        for number, text in enumerate(replies()[29:120], 1)
     ]
     view.set_rows(rows)
     for row in rows[::3]:
