@@ -89,6 +89,30 @@ _JOINERS = {
 }
 
 
+# Outside subjects without a sentence around them.
+_BARE = (
+    "{task}", "{task}", "{thing} {topic}", "{pseudo} {subject} {person}", "{city} {food}",
+    "{pseudo} {pseudo} {product}",
+)  # fmt: skip
+# What people say before they ask for the same in another form.
+_REASONS = {
+    "en": (
+        "hm, ", "ok, ", "that's a lot of text, ", "i'm in a hurry, ", "i have little time, ",
+        "my (wife|husband|mother|father|friend|son|boss) (asks too|wants to know|is here too), ",
+        "that was (long|hard|complicated|fast|unclear), ", "wow, ", "not sure i follow, ", "nice, ",
+        "good, but ", "i see, but ", "sorry, ", "thanks, but ", "could you, ", "would you mind: ",
+        "my english is (bad|not good|poor), ", "i'm (korean|from seoul|from korea), ",
+        "now ", "and ",
+        "great. ", "got it. ", "hmm. ", "interesting. ", "right. ", "one more thing: ", "fine, ",
+    ),
+    "ko": (
+        "음, ", "네, ", "길어요, ", "바빠요, ", "시간이 없어, ", "잘 모르겠어, ",
+        "고마워, 그런데 ", "어려워, ", "친구가 궁금해해, ", "외국인 친구가 있어, ", "영어가 편해, ",
+        "알겠어, 근데 ",
+    ),
+}  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True)
 class Turn:
     """One question with its answer; label names topic, kind and language of the answer."""
@@ -198,13 +222,18 @@ class Corpus:
         topic = rng.choices(("elsewhere", "sad", "unknownapp"), (0.86, 0.06, 0.08))[0]
         phrases = self.phrases[lang]
         text = phrases.expand(phrases.pick(phrases.lines(topic, "?"), rng).text, rng)
+        if lang == "en" and rng.random() < 0.10:
+            template = rng.choice(_BARE)
+            text = phrases.expand(template, rng)
+            words = text.split()
+            text = noise.request(text, rng) if template == "{task}" else noise.salad(words, rng)
         asked = noise.typed(text, rng, lang=lang, rough=0.8)
         return topic, self._turn(asked, lang, topic, "!", rng)
 
     def _long(self, lang: str, rng: random.Random) -> str:
         phrases = self.phrases[lang]
         lines = phrases.lines("elsewhere", "?")
-        many = rng.choice((8, 12, 20, 30, 30, 60, 120))
+        many = rng.choice((5, 8, 8, 12, 20, 30, 60, 120 if rng.random() < 0.3 else 8))
         parts = [phrases.expand(phrases.pick(lines, rng).text, rng) for _ in range(many)]
         if rng.random() < 0.3:
             parts = [parts[0]] * many
@@ -215,12 +244,19 @@ class Corpus:
     def _ask(self, lang: str, topic: str, rng: random.Random) -> str:
         phrases = self.phrases[lang]
         words = phrases.lines(topic, "*")
-        if words and rng.random() < (0.04 if topic in SMALL_TALK else 0.11):
+        if words and rng.random() < (0.04 if topic in SMALL_TALK else 0.15):
             choices = words[0].text.split("|")
             a, b, c = (rng.choice(choices) for _ in range(3))
-            text = rng.choice(_KEYWORD_FRAMES[lang]).format(a=a, b=b, c=c)
+            if lang == "en" and rng.random() < 0.4:
+                text = noise.salad([a, b, c][: rng.randint(1, 3)], rng)
+            else:
+                text = rng.choice(_KEYWORD_FRAMES[lang]).format(a=a, b=b, c=c)
             return noise.typed(text, rng, lang=lang)
-        text = phrases.expand(phrases.pick(phrases.lines(topic, "?"), rng).text, rng)
+        template = phrases.pick(phrases.lines(topic, "?"), rng).text
+        if template.startswith("{how} ") and lang == "en" and rng.random() < 0.25:
+            text = noise.request(phrases.expand(template[6:], rng), rng)
+        else:
+            text = phrases.expand(template, rng)
         if topic in SMALL_TALK:
             return noise.typed(text, rng, lang=lang, asking=False, rough=0.7)
         if lang == "en" and rng.random() < 0.05:
@@ -258,6 +294,8 @@ class Corpus:
         phrases = self.phrases[lang]
         kind = rng.choice(self.general[lang])
         text = phrases.expand(phrases.pick(phrases.lines(kind, "?"), rng).text, rng)
+        if rng.random() < 0.2:
+            text = phrases.expand(rng.choice(_REASONS[lang]), rng) + text
         asked = noise.typed(text, rng, lang=lang, rough=0.7)
         mark = {"shorter": "-", "more": "+", "place": "k"}.get(kind, "!")
         spoken = {"korean": "ko", "english": "en"}.get(kind, lang)

@@ -106,6 +106,7 @@ class Phrases:
 
     parts: dict[str, str] = field(default_factory=dict)
     topics: dict[str, list[Line]] = field(default_factory=lambda: defaultdict(list))
+    shares: dict[str, float] = field(default_factory=dict)
 
     def read(self, path: Path) -> None:
         """Add a file's parts and topics; raises ValueError at a line without meaning."""
@@ -169,7 +170,9 @@ class Phrases:
         return rng.choices(lines, [self._weight(line.text) for line in lines])[0]
 
     def _weight(self, text: str) -> float:
-        return _weights.setdefault(text, min(max(math.log2(1 + self.count(text)), 1.0), 14.0))
+        if text not in self.shares:
+            self.shares[text] = min(max(math.log2(1 + self.count(text)), 1.0), 14.0)
+        return self.shares[text]
 
     def pattern(self, text: str) -> str:
         """A regular expression for everything the template can expand to, plain() applied."""
@@ -192,9 +195,6 @@ class Phrases:
                     pieces.append(self._pattern(parse(self.parts[item.name])))
             options.append("".join(pieces))
         return "(?:" + "|".join(dict.fromkeys(options)) + ")"
-
-
-_weights: dict[str, float] = {}
 
 
 def tidy(text: str) -> str:

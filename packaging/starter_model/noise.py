@@ -251,6 +251,9 @@ def typed(
             rng.shuffle(words)
             text = " ".join(words)
         text = _case(text, rng)
+        if rng.random() < 0.02 * rough:
+            at = rng.randrange(len(text))
+            text = text[:at] + text[at] * rng.randint(3, 6) + text[at + 1 :]
         if rng.random() < 0.17 * rough:
             for _ in range(rng.choice((1, 1, 1, 2, 2, 3))):
                 text = typo(text, rng)
@@ -265,6 +268,55 @@ def typed(
             text += rng.choice(("요", "ㅋㅋ", "ㅠ", "~", "여"))
     text = _ending(text, rng, asking)
     return f" {text}" if rng.random() < 0.2 else text
+
+
+_REQUESTS = {
+    "en": (
+        "{q}", "{q}", "{q}", "{q}, possible", "{q}, how", "{q}: how", "{q}, can i", "{q}, doable",
+        "{q}, is that possible", "{q}, how does that work", "{q}, any chance", "{q}, what do i do",
+        "{q}, where", "{q} - how", "so {q}, is there a way", "{q}, what now", "{q}, allowed",
+        "{q} possible", "{q} how", "i tried to {q}", "what if i {q}", "when i {q}, what happens",
+        "let's {q}", "time to {q}", "just {q}", "you know how to {q}", "{q}, which button",
+        "{q}, show me", "{q}, what's the way", "to {q}, what do i press", "{q}, is there anything",
+    ),
+    "ing": (
+        "{q}", "{q}", "{q}, possible", "{q}, how", "{q}: how", "{q}, how does that work",
+        "{q}, doable", "is {q} possible", "what about {q}", "how does {q} work", "{q} howto",
+        "does {q} work", "{q} instructions", "is there {q}", "about {q}", "i need help {q}",
+        "how is {q} done", "tell me about {q}", "{q} doesn't work", "any trick for {q}",
+        "what does {q} do", "why {q}", "explain {q}", "i have trouble {q}", "{q}, where",
+    ),
+}  # fmt: skip
+_FILLER_TEXT = (
+    "so when the what of a is it and my this that but with for one once more still just got where "
+    "how why which here there then again about some now ever really even after before from into "
+    "was be by no not any all me we they you i in on at to do does did can could would will should"
+)
+_FILLERS = _FILLER_TEXT.split()
+
+
+def gerund(text: str) -> str:
+    """The first word with -ing: roughly, as hurried people spell it."""
+    verb, _, rest = text.partition(" ")
+    if verb.endswith("e") and not verb.endswith("ee"):
+        verb = verb[:-1]
+    elif len(verb) == 3 and verb[1] in "aeiou" and verb[2] in "tpgnb":
+        verb += verb[2]
+    return f"{verb}ing {rest}".strip()
+
+
+def request(wish: str, rng: random.Random) -> str:
+    """A bare wish ("find a word") put as something other than a question with "how"."""
+    if rng.random() < 0.35:
+        return rng.choice(_REQUESTS["ing"]).format(q=gerund(wish))
+    return rng.choice(_REQUESTS["en"]).format(q=wish)
+
+
+def salad(words: list[str], rng: random.Random) -> str:
+    """Words of a topic among small words, in any order: what remains of a sentence unknown."""
+    mixed = words + [rng.choice(_FILLERS) for _ in range(rng.randint(1, 5))]
+    rng.shuffle(mixed)
+    return " ".join(mixed)
 
 
 _SCRIPTS = (

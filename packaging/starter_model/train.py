@@ -81,7 +81,7 @@ def positions(length: int, rng: np.random.Generator) -> Tensor:
 
 def losses(net: Network, tokens: Tensor, weights: Tensor, labels: Tensor, where: Tensor,
            bfloat16: bool) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    """Weighted token loss to learn from, mean answer loss to report, and the topic loss."""
+    """What to learn from (tokens and topics), mean answer loss to report, and the topic loss."""
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bfloat16):
         hidden = net(tokens[:, :-1], where)
         target, weight, label = tokens[:, 1:], weights[:, 1:], labels[:, :-1]
@@ -93,7 +93,11 @@ def losses(net: Network, tokens: Tensor, weights: Tensor, labels: Tensor, where:
     scale = weight[chosen]
     answers = scale > 0.5
     topic_loss = nnf.cross_entropy(topics.float(), label[named])
-    return (each * scale).sum() / scale.sum(), each[answers].mean(), topic_loss
+    # A batch of a few long texts holds few answers and must not weigh as much as a full one.
+    usual = 0.4 * tokens.numel()
+    share = min(1.0, float(scale.sum()) / usual)
+    learned = (each * scale).sum() / max(float(scale.sum()), usual)
+    return learned + share * TOPIC_WEIGHT * topic_loss, each[answers].mean(), topic_loss
 
 
 class Trainer:
@@ -171,7 +175,7 @@ class Trainer:
             learned, answer, topic = losses(
                 self.net, tokens, weights, labels, where, self.plan.bfloat16
             )
-            (learned + TOPIC_WEIGHT * topic).backward()
+            learned.backward()
             torch.nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
             for optimiser in self.optimisers:
                 optimiser.step()
