@@ -16,6 +16,7 @@ from desktop_app.conversation.node import Role, State
 from desktop_app.conversation.tree import ChatChanged, PartsLoaded, Streamed
 from desktop_app.errors import KnownError
 from desktop_app.session import Session
+from desktop_app.ui import theme
 from desktop_app.ui.bridge import Bridge
 from desktop_app.ui.chat_header import ChatHeader
 from desktop_app.ui.chat_memory import ChatMemory
@@ -31,9 +32,7 @@ from desktop_app.ui.words import tr
 if TYPE_CHECKING:
     from desktop_app.ui.transcript import Transcript
 
-COLUMN_PX = 680
-MARGIN_PX = 24
-SCROLL_BAR_PX = 12
+MEASURE_PX, WIDEST_PX, GUTTER_PX, MARGIN_PX = 640, 760, 40, 24
 _METER_MS = 500
 
 
@@ -91,6 +90,7 @@ class ChatPage(QWidget):
         self.find_bar.found.connect(self._reveal)
         self.find_bar.closed.connect(self.composer.focus_text)
         self.header.find_wanted.connect(self.find_bar.start)
+        theme.current().changed.connect(self._fit_column)
         session.add_listener(self)
         self._show_empty()
 
@@ -115,7 +115,6 @@ class ChatPage(QWidget):
 
             made = self._transcript = Transcript()
             self.stack.addWidget(made)
-            self._reserve_scroll_bar(made)
             made.position_changed.connect(self._keep_place)
             self.transcript_made.emit()
         return self._transcript
@@ -469,19 +468,12 @@ class ChatPage(QWidget):
         super().resizeEvent(event)
         self._fit_column()
 
-    def _reserve_scroll_bar(self, transcript: Transcript) -> None:
-        """Keep the bar's room also while there is nothing to scroll: the column never jumps."""
-        transcript.setVerticalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOn)
-        bar = transcript.verticalScrollBar()
-        bar.setStyleSheet("QScrollBar::handle:disabled { background: transparent; }")
-        bar.setEnabled(False)
-        bar.rangeChanged.connect(lambda low, high: bar.setEnabled(high > low))
-
     def _fit_column(self) -> None:
-        # The transcript centres its column beside its scroll bar: stand exactly below it.
-        room = self.width() - SCROLL_BAR_PX
-        width = min(COLUMN_PX, room - 2 * MARGIN_PX)
-        side = (room - width) // 2
+        # The column of the transcript (row_content.column_in), without loading it for that.
+        scale = max(1.0, theme.current().text_scale)
+        measure = min(WIDEST_PX, MEASURE_PX * scale) + GUTTER_PX
+        width = int(max(200.0, min(self.width() - 2 * MARGIN_PX, measure)))
+        side = max(MARGIN_PX, (self.width() - width) // 2)
         box = self._composer_holder.layout()
         assert box is not None
         box.setContentsMargins(side, 8, self.width() - width - side, 15)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -39,6 +40,11 @@ def weights_name(session: Session) -> str:
         return loaded.name
     path = session.default_weights()
     return file_name(path) if path is not None else tr("composer.no_weights")
+
+
+def short_name(name: str) -> str:
+    """Without the word that nearly every name ends with: there is little room."""
+    return re.sub(r"[ _-](instruct|chat)$", "", name, flags=re.IGNORECASE) or name
 
 
 def file_name(path: Path | str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from PySide6.QtCore import QLocale, QRectF, QSize, Qt, Signal
 from PySide6.QtGui import (
+    QFontMetrics,
     QMouseEvent,
     QPainter,
     QPaintEvent,
@@ -36,10 +37,9 @@ class _SendButton(QPushButton):
 
     def sizeHint(self) -> QSize:
         look = theme.current()
-        self.ensurePolished()
-        width = self.fontMetrics().horizontalAdvance(self.text()) + 46
+        width = QFontMetrics(look.font("name")).horizontalAdvance(self.text()) + 46
         if self._stop:
-            width += 28
+            width += QFontMetrics(look.font("hint")).horizontalAdvance("Esc") + 9
         return QSize(round(width), max(28, round(look.px(28))))
 
     def paintEvent(self, _event: QPaintEvent) -> None:

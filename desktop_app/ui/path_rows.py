@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
-from PySide6.QtCore import QDateTime, QLocale
+from PySide6.QtCore import QDate, QDateTime, QLocale
 
 from desktop_app.conversation import Conversation, Node, Role, State
 from desktop_app.conversation.tree import Tree
@@ -94,7 +95,8 @@ def _row(
     now: QDateTime,
 ) -> RowView:
     siblings = tree.siblings(node.id)
-    version = siblings.index(node.id) + 1 if node.id in siblings else 1
+    alone = len(siblings) < 2
+    version = 1 if alone or node.id not in siblings else siblings.index(node.id) + 1
     time = time_text(node.created_at, now)
     is_reply = node.role is Role.ASSISTANT
     row = RowView(
@@ -113,7 +115,9 @@ def _row(
         starred=node.starred,
         edited=bool(node.edited_at),
         below=below.get(node.id, 0),
-        elsewhere=tuple(
+        elsewhere=()
+        if alone
+        else tuple(
             Elsewhere(number, below[sibling])
             for number, sibling in enumerate(siblings, 1)
             if sibling != node.id and below.get(sibling)
@@ -187,17 +191,29 @@ def failure_kind(code: str) -> str:
 
 def time_text(at_ms: int, now: QDateTime) -> str:
     """The hour today; the day and the hour before."""
-    at = QDateTime.fromMSecsSinceEpoch(at_ms)
+    return _time_text(at_ms // 60_000, now.date().toJulianDay(), QLocale().name())
+
+
+@lru_cache(maxsize=20_000)
+def _time_text(at_minute: int, today: int, _locale: str) -> str:
+    """Cached: a long chat is shown again after each step."""
+    at = QDateTime.fromMSecsSinceEpoch(at_minute * 60_000)
+    now = QDate.fromJulianDay(today)
     locale = QLocale()
     hour = locale.toString(at.time(), QLocale.FormatType.ShortFormat)
-    if at.date() == now.date():
+    if at.date() == now:
         return hour
-    if at.date().year() == now.date().year():
+    if at.date().year() == now.year():
         return f"{locale.toString(at.date(), tr('state.day_format'))}, {hour}"
     return f"{locale.toString(at.date(), QLocale.FormatType.ShortFormat)}, {hour}"
 
 
 def full_time(at_ms: int) -> str:
     """Day and time in full, for tooltips."""
-    at = QDateTime.fromMSecsSinceEpoch(at_ms)
+    return _full_time(at_ms // 1000, QLocale().name())
+
+
+@lru_cache(maxsize=20_000)
+def _full_time(at_s: int, _locale: str) -> str:
+    at = QDateTime.fromSecsSinceEpoch(at_s)
     return QLocale().toString(at, QLocale.FormatType.LongFormat)

@@ -19,6 +19,7 @@ from desktop_app.ui.choices import (
     preset_menu,
     preset_name,
     preset_of,
+    short_name,
     weights_menu,
     weights_name,
 )
@@ -130,7 +131,9 @@ class WeightsDesk(QObject):
     def show_choices(self) -> None:
         """Say below the composer what stands."""
         preset = preset_name(preset_of(self.settings, self.page.conversation))
-        self.page.composer.show_choices(weights_name(self.session), preset, self.settings.drafts)
+        self.page.composer.show_choices(
+            short_name(weights_name(self.session)), preset, self.settings.drafts
+        )
 
     def show_state(self) -> None:
         """Say in the card what the engine is doing."""

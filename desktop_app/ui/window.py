@@ -94,7 +94,7 @@ class MainWindow(QMainWindow):
             "previous_version": lambda: verbs.step_version(-1),
             "next_version": lambda: verbs.step_version(1),
             "stop": verbs.stop,
-            "rename": page.header.start_rename,
+            "rename": self._rename_here,
             "show_prompt": lambda: verbs.with_chat(lambda c: self.show_prompt(c, None)),
             "keep_only_path": verbs.keep_only_path,
             "delete_chat": self._delete_open,
@@ -166,6 +166,7 @@ class MainWindow(QMainWindow):
         self.reload_chats()
         self.sidebar.connection.show_state(offline=self.settings.offline)
         self.settings.add_watcher(self._setting_changed)
+        self.session.library.watch_chats(lambda _chat: self._list_timer.start())
         last = self.settings.window.get("chat")
         if isinstance(last, int) and last > 0:
             self.bridge.when_done(
@@ -239,6 +240,8 @@ class MainWindow(QMainWindow):
 
     def _opened(self, chat_id: int) -> None:
         self.sidebar.show_open(chat_id)
+        if chat_id:
+            self.weights.first_run = False
         self.dock.show_chat(self.page.conversation)
         self.weights.show_choices()
         self._path_changed()
@@ -264,6 +267,15 @@ class MainWindow(QMainWindow):
             self._list_timer.start()
         else:
             self._then_reload(self.session.library.rename(chat_id, title))
+
+    def _rename_here(self) -> None:
+        """The chat in the list's focus, else the open one."""
+        chats = self.sidebar.list
+        index = chats.currentIndex()
+        if chats.hasFocus() and index.isValid():
+            chats.rename(self.sidebar.rows.item(index).chat_id)
+        else:
+            self.page.header.start_rename()
 
     def _pin(self, chat_id: int, pinned: bool) -> None:
         self._then_reload(self.session.library.pin(chat_id, pinned))
