@@ -15,8 +15,11 @@ _HEADINGS = {1: (20, 30), 2: (17, 26), 3: (15, 24), 4: (15, 24), 5: (14, 22), 6:
 class PieceLook:
     """Fonts and formats of one theme, text style and pixel ratio, made once for many pieces."""
 
-    def __init__(self, theme: Theme, *, style: str = "reading", role: str = "text") -> None:
+    def __init__(
+        self, theme: Theme, *, style: str = "reading", role: str = "text", ground: str = "sunken"
+    ) -> None:
         self.theme = theme
+        self.ground = ground
         self.style = style
         self.role = role
         self.ratio = 1.0

@@ -255,7 +255,7 @@ class Piece:
         if self._boxes:
             painter.setRenderHint(QPainter.RenderHint.Antialiasing)
             painter.setPen(Qt.PenStyle.NoPen)
-            painter.setBrush(self.look.color("sunken"))
+            painter.setBrush(self.look.color(self.look.ground))
             for box in self._boxes:
                 painter.drawRoundedRect(box, 4, 4)
 
@@ -440,7 +440,7 @@ class CodePiece(Piece):
         painter.save()
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
         painter.setPen(Qt.PenStyle.NoPen)
-        painter.setBrush(self.look.color("sunken"))
+        painter.setBrush(self.look.color(self.look.ground))
         box = self.box()
         painter.setClipRect(box)
         grown = box.adjusted(0, -20 if self.block.joined else 0, 0, 20 if self.block.open else 0)

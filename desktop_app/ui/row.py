@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from PySide6.QtCore import QPoint, QPointF, QRect, QRectF, Qt
+from PySide6.QtCore import QPoint, QPointF, QRect, QRectF, Qt, QTimer
 from PySide6.QtGui import (
     QEnterEvent,
     QFocusEvent,
@@ -24,7 +24,7 @@ from PySide6.QtWidgets import QPushButton, QWidget
 from desktop_app.ui import icons, theme
 from desktop_app.ui.body import Spot
 from desktop_app.ui.controls import push_button
-from desktop_app.ui.row_content import BODY, GUTTER, HEADER, NODE_X, REASONING, RowContent
+from desktop_app.ui.row_content import BODY, BOTTOM, GUTTER, HEADER, NODE_X, REASONING, RowContent
 from desktop_app.ui.row_editor import RowEditor
 from desktop_app.ui.row_header import RowHeader
 from desktop_app.ui.row_parts import FoldButton, LinkButton, paint_bar
@@ -35,6 +35,7 @@ DESCRIPTION_CHARS = 2000
 """How much of a text a row hands to screen readers at once."""
 
 
+FLASH_MS = 900
 STICKS_FROM = 120
 """A message higher than this keeps its header in view while it scrolls."""
 
@@ -74,6 +75,8 @@ class Row(QWidget):
         self._buttons: list[QWidget] = []
         self._buttons_for: object = None
         self._ring = False
+        self._flash = QTimer(self, interval=FLASH_MS, singleShot=True)
+        self._flash.timeout.connect(self.update)
         self.setObjectName("message")
         self.setFocusPolicy(Qt.FocusPolicy.ClickFocus)
         self.setProperty("ring", "own")
@@ -246,6 +249,11 @@ class Row(QWidget):
 
     # Events
 
+    def flash(self) -> None:
+        """Stand out for a moment."""
+        self._flash.start()
+        self.update()
+
     def set_active(self, active: bool) -> None:
         """Show the actions: the pointer is here, or the focus."""
         self.header.set_active(active)
@@ -277,6 +285,11 @@ class Row(QWidget):
         clip = QRectF(event.rect())
         self._paint_trunk(painter)
         painter.translate(self.left, 0)
+        if self._flash.isActive():
+            painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+            painter.setPen(Qt.PenStyle.NoPen)
+            painter.setBrush(theme.current().color("select"))
+            painter.drawRoundedRect(self._around(), 8, 8)
         clip.translate(-self.left, 0)
         self._paint_text(painter, clip, content)
         self._paint_extras(painter, content)
@@ -284,8 +297,13 @@ class Row(QWidget):
             painter.setRenderHint(QPainter.RenderHint.Antialiasing)
             painter.setPen(QPen(theme.current().color("accent"), 2))
             painter.setBrush(Qt.BrushStyle.NoBrush)
-            ring = QRectF(GUTTER - 10, 1, content.width - GUTTER + 18, self.height() - 6)
-            painter.drawRoundedRect(ring, 8, 8)
+            painter.drawRoundedRect(self._around(), 8, 8)
+
+    def _around(self) -> QRectF:
+        """The box round the text, inside the row, in the column."""
+        assert self.content is not None
+        width = self.content.width - GUTTER + 18
+        return QRectF(GUTTER - 10, 1, width, self.height() - BOTTOM + 6)
 
     def _paint_trunk(self, painter: QPainter) -> None:
         colour = theme.current().color("line2")

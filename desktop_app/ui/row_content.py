@@ -43,8 +43,14 @@ class Looks:
     def __init__(self, theme: Theme, ratio: float) -> None:
         self.theme = theme
         self.reading = PieceLook(theme)
+        self.prompt = PieceLook(theme, ground="canvas")  # code on the block behind a prompt
         self.quiet = PieceLook(theme, style="draft", role="text2")
-        self.reading.ratio = self.quiet.ratio = ratio
+        for look in (self.reading, self.prompt, self.quiet):
+            look.ratio = ratio
+
+    def of(self, view: RowView) -> PieceLook:
+        """The look of a message's text."""
+        return self.prompt if view.is_user else self.reading
 
 
 @dataclass(slots=True)
@@ -68,7 +74,7 @@ class RowContent:
     def __init__(self, view: RowView, looks: Looks) -> None:
         self.view = view
         self._looks = looks
-        self.body = MessageBody(looks.reading, markdown=not view.is_user)
+        self.body = MessageBody(looks.of(view), markdown=not view.is_user)
         self.body.set_text(view.text)
         self.reasoning: MessageBody | None = None
         self.reasoning_open = False
@@ -81,7 +87,7 @@ class RowContent:
     def set_view(self, view: RowView) -> None:
         """Show another state of the message."""
         if view.is_user != self.view.is_user:
-            self.body = MessageBody(self._looks.reading, markdown=not view.is_user)
+            self.body = MessageBody(self._looks.of(view), markdown=not view.is_user)
             self.body.set_width(self._body_width())
         self.view = view
         if view.text is not self.body.text and view.text != self.body.text:
@@ -97,7 +103,7 @@ class RowContent:
     def set_looks(self, looks: Looks) -> None:
         """Use other fonts and colours."""
         self._looks = looks
-        self.body.set_look(looks.reading)
+        self.body.set_look(looks.of(self.view))
         if self.reasoning is not None:
             self.reasoning.set_look(looks.quiet)
 

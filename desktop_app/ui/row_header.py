@@ -32,6 +32,8 @@ _REPLY = ("again", "edit", "copy", "star", "more")
 _PROMPT = ("edit", "copy", "fork", "star", "more")
 _PAGER_ARROW = 22
 _GAP = 9.0
+_ROOMY = 460
+"""A header narrower than this shows only More, whose menu holds all actions."""
 
 
 class RowHeader(QWidget):
@@ -44,6 +46,7 @@ class RowHeader(QWidget):
         self._stuck = False
         self._active = False
         self._items: list[tuple[str, float, float, str]] = []
+        self.setCursor(Qt.CursorShape.ArrowCursor)
         self.previous = RowButton(self, "chevron-left", "message.previous", side=22, size=14)
         self.next = RowButton(self, "chevron-right", "message.next", side=22, size=14)
         self.previous.clicked.connect(lambda: self._turn(-1))
@@ -86,7 +89,7 @@ class RowHeader(QWidget):
         self.update()
 
     def _describe_actions(self, view: RowView) -> None:
-        shown = _PROMPT if view.is_user else _REPLY
+        wanted = _PROMPT if view.is_user else _REPLY
         names = {
             "again": (tr("row.ask_again"), "Ctrl+R"),
             "edit": (tr("row.edit"), "Ctrl+E"),
@@ -96,7 +99,8 @@ class RowHeader(QWidget):
             "more": (tr("row.more"), ""),
         }
         for verb, button in self.buttons.items():
-            button.setVisible(verb in shown)
+            if verb not in wanted:
+                button.hide()
             button.describe(*names[verb])
         live = view.state.is_live
         self.buttons["again"].setEnabled(view.can_ask_again and not live)
@@ -151,10 +155,14 @@ class RowHeader(QWidget):
         if view is None:
             return
         right = self.width() + 4
-        for verb in reversed(_PROMPT if view.is_user else _REPLY):
+        wanted = _PROMPT if view.is_user else _REPLY
+        shown = wanted if self.width() >= _ROOMY else ("more",)
+        for verb in reversed(wanted):
             button = self.buttons[verb]
-            right -= 30
-            button.move(right, 0)
+            button.setVisible(verb in shown)
+            if verb in shown:
+                right -= 30
+                button.move(right, 0)
         self._items = self._facts(view, right - 8)
 
     def _facts(self, view: RowView, right: float) -> list[tuple[str, float, float, str]]:

@@ -379,6 +379,7 @@ class Transcript(QAbstractScrollArea):
         self._restore(Anchor(message_id, index, -1, 24.0 if index else TOP))
         self._make_current(message_id)
         self._set_active()
+        self._live[message_id].flash()
 
     def scroll_to_end(self) -> None:
         """Scroll to the last message and stay at the end while it grows."""

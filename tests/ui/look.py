@@ -11,12 +11,14 @@ from pathlib import Path
 
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 
+from PySide6.QtCore import QPoint, Qt
 from PySide6.QtGui import QPixmap
+from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication, QWidget
 
 from desktop_app.ui import maths, theme, words
 from desktop_app.ui.transcript import Transcript
-from tests.ui.sample_rows import picture_rows, state_rows
+from tests.ui.sample_rows import part_rows, picture_rows, state_rows
 
 
 def settle(app: QApplication) -> None:
@@ -34,6 +36,34 @@ def grab(widget: QWidget, ratio: float) -> QPixmap:
     image.fill(theme.current().color("canvas"))
     widget.render(image)
     return image
+
+
+def parts(app: QApplication, folder: Path) -> None:
+    """Hover, focus, selection, quotes, code and narrow views, in the light theme."""
+    words.set_language("en")
+    theme.current().set_language("en")
+    theme.current().set_mode("light")
+    for name, width in (("wide", 1100), ("parts", 728), ("narrow", 380)):
+        view = Transcript()
+        view.resize(width, 900)
+        view.show()
+        view.set_rows(part_rows())
+        view.set_position(30, 0)
+        settle(app)
+        view.set_position(30, 0)
+        row = view.row_of(31)
+        assert row is not None
+        row.setFocus(Qt.FocusReason.TabFocusReason)
+        QTest.mouseMove(view.viewport(), QPoint(round(row.left) + 200, row.y() + 200))
+        start, end = QPoint(row.pos().x() + round(row.left) + 90, 40), QPoint(width - 150, 120)
+        QTest.mousePress(view.viewport(), Qt.MouseButton.LeftButton, pos=start)
+        QTest.mouseMove(view.viewport(), end)
+        QTest.mouseRelease(view.viewport(), Qt.MouseButton.LeftButton, pos=end)
+        row.setFocus(Qt.FocusReason.TabFocusReason)
+        settle(app)
+        grab(view, 1.0).save(str(folder / f"{name}.png"))
+        view.close()
+        view.deleteLater()
 
 
 def main(folder: Path) -> None:
@@ -66,6 +96,7 @@ def main(folder: Path) -> None:
                     grab(view, ratio).save(str(path))
                 view.close()
                 view.deleteLater()
+    parts(app, folder)
     maths.close()
 
 

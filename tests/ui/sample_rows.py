@@ -117,6 +117,28 @@ def state_rows() -> list[RowView]:
     ]
 
 
+def part_rows() -> list[RowView]:
+    """Every part of Markdown."""
+    text = (
+        "# First heading\n\nA paragraph with a [link](https://example.org), `code in a line`, "
+        "**bold words**, *slanted words* and ~~struck words~~, long enough to wrap.\n\n"
+        '```python\nclass Loan:\n    """A loan."""\n\n    def rate(self) -> float:\n'
+        "        return 0.039  # a year\n```\n\n## Second heading\n\n- an item\n- another one, "
+        "which is so long that it wraps to a second line because it goes on and on\n"
+        "  1. nested\n  2. nested with $\\sum_{i=0}^{n} x_i$\n- [ ] to do\n- [x] done\n\n"
+        "> A quoted line.\n>\n> - with a list\n> > and a deeper quote\n\n---\n\n"
+        "![A drawing](https://example.org/a.png) <b>html</b>\n\n"
+        "| Left | Centre | Right | A long column of words |\n|:--|:-:|--:|---|\n"
+        "| a | b | 1,000 | Words that need more room than there is in a narrow window |\n"
+        "| `x` | **y** | 2 | short |\n"
+    )
+    return [
+        RowView(30, "user", time="14:01", text="Show me everything:\n\n```sql\nSELECT 1;\n```"),
+        RowView(31, "assistant", "Llama 3.2 3B", "14:02", text=text, version=2, versions=3),
+        RowView(32, "system", time="14:03", text="You are a helpful assistant."),
+    ]
+
+
 def mixed_rows(count: int) -> list[RowView]:
     """Prompts and replies of every kind, all different."""
     replies = (

@@ -22,11 +22,11 @@ TEXT_ON = [  # (text role, surfaces it stands on)
     ("clay", ("canvas", "window", "raised", "claysoft")),
     ("toasttext", ("toast",)),
     ("toastlink", ("toast",)),
-    ("codekey", ("sunken",)),
-    ("codestring", ("sunken",)),
-    ("codenumber", ("sunken",)),
-    ("codecomment", ("sunken",)),
-    ("codename", ("sunken",)),
+    ("codekey", ("sunken", "canvas")),
+    ("codestring", ("sunken", "canvas")),
+    ("codenumber", ("sunken", "canvas")),
+    ("codecomment", ("sunken", "canvas")),
+    ("codename", ("sunken", "canvas")),
 ]
 MARKS_ON = [
     ("accent", ("canvas", "window")),

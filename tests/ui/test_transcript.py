@@ -327,6 +327,30 @@ def test_dragging_selects_over_messages(view: Transcript) -> None:
     assert QGuiApplication.clipboard().text() == text
 
 
+def test_mouse_events_of_a_row_reach_the_selection(view: Transcript) -> None:
+    view.set_rows(picture_rows())
+    view.set_position(1, 0)
+    widget = row(view, 3)
+    start = text_point(view, 3, 0, 12) - widget.pos()
+    QTest.mousePress(widget, Qt.MouseButton.LeftButton, pos=start)
+    QTest.mouseMove(widget, start + QPoint(200, 0))
+    QTest.mouseRelease(widget, Qt.MouseButton.LeftButton, pos=start + QPoint(200, 0))
+    assert view.selected_text().startswith("Write it as a Python")
+    assert widget.hasFocus()
+
+
+def test_a_narrow_header_keeps_its_menu_and_nothing_overlaps(view: Transcript) -> None:
+    view.resize(380, 690)
+    view.set_rows(picture_rows())
+    view.set_position(1, 0)
+    for message_id in (1, 2, 3):
+        header = row(view, message_id).header
+        boxes = [one.geometry() for one in header.findChildren(QAbstractButton) if one.isVisible()]
+        for number, box in enumerate(boxes):
+            assert not any(box.intersects(other) for other in boxes[number + 1 :])
+        assert header.buttons["more"].isVisible()
+
+
 def test_selection_holds_rows_that_were_never_on_screen(view: Transcript) -> None:
     rows = mixed_rows(400)
     view.set_rows(rows)
