@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import shutil
 import sys
@@ -43,6 +44,9 @@ def add_parser(subparsers: Any) -> None:
         sub: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text)
         sub.add_argument("--json", action="store_true", help="print JSON")
         sub.add_argument("--hub", default="", metavar="URL", help="another hub or a mirror")
+        sub.add_argument(
+            "--token-file", metavar="FILE", help="access token for the hub, for this command only"
+        )
         sub.add_argument("--offline", action="store_true", help="connect to nothing")
         sub.set_defaults(run=_run_alone, weights_work=work)
         return sub
@@ -85,10 +89,26 @@ def run(args: argparse.Namespace, profile: Path) -> int:
         remember_downloads=False,
     )
     try:
+        _use_token(args, room)
         work: Callable[[argparse.Namespace, WeightsRoom], int] = args.weights_work
         return work(args, room)
     finally:
         room.close()
+
+
+def _use_token(args: argparse.Namespace, room: WeightsRoom) -> None:
+    """A token of the command line or the environment goes before the keyring's."""
+    if args.token_file:
+        try:
+            token = Path(args.token_file).read_text(encoding="utf-8")
+        except (OSError, UnicodeError) as error:
+            raise KnownError(
+                "token-file", "The file with the access token cannot be read.", detail=str(error)
+            ) from error
+        room.hub.tokens.set(room.hub.origin, token, keep=False)
+    elif (token := os.environ.get("HF_TOKEN", "")) and not args.hub:
+        # A token in the environment is meant for the hub of the environment, not for any --hub.
+        room.hub.tokens.set(room.hub.origin, token, keep=False)
 
 
 def _run_alone(args: argparse.Namespace) -> int:

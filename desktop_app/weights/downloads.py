@@ -27,7 +27,7 @@ from .hub_files import HubFile, Quantisation
 from .part_file import PartFile
 from .profile_file import load_json, remove_empty_folders, save_json
 from .shelf import Shelf
-from .transfer import Patience, Progress, SpeedLimit, Transfer, discard
+from .transfer import Patience, Progress, Result, SpeedLimit, Transfer, discard
 
 _TICK_S: Final = 0.25
 # The speed shown is that of the last seconds.
@@ -281,6 +281,7 @@ class Downloads:
                 self._running = running = _Running(item.id)
                 self._set(item.id, state="running")
                 self._save()
+                self._lock.notify_all()  # the thread of the ticks waits for this
             self._tell()
             try:
                 self._fetch(item, running)
@@ -321,22 +322,38 @@ class Downloads:
                 if number < item.finished_files and target.is_file():
                     before += file.size_bytes
                     continue
-                transfer = Transfer(
-                    self._hub.connections,
-                    self._hub.wanted_at(item.repository, item.revision, file),
-                    target,
-                    token=self._hub.token(),
-                    hub_origin=self._hub.origin,
-                    limit=self.limit,
-                    patience=self._patience,
-                )
                 note = functools.partial(self._note, running, before)
-                result = transfer.run(note, running.stop)
+                try:
+                    result = self._transfer(item.revision, item, file, note, running.stop)
+                except KnownError as error:
+                    # Some mirrors know only the newest commit; the hash tells whether it is right.
+                    if error.code != "hub-missing" or item.revision == "main":
+                        raise
+                    result = self._transfer("main", item, file, note, running.stop)
                 before += result.size_bytes
                 self._set(item.id, finished_files=number + 1, done_bytes=before)
                 with self._lock:
                     self._save()
                 self._shelf.arrived(result.path, result.sha256)
+
+    def _transfer(
+        self,
+        revision: str,
+        item: Download,
+        file: HubFile,
+        note: Callable[[Progress], None],
+        stop: threading.Event,
+    ) -> Result:
+        transfer = Transfer(
+            self._hub.connections,
+            self._hub.wanted_at(item.repository, revision, file),
+            self.target(item.repository, file),
+            token=self._hub.token(),
+            hub_origin=self._hub.origin,
+            limit=self.limit,
+            patience=self._patience,
+        )
+        return transfer.run(note, stop)
 
     def _note(self, running: _Running, base: int, progress: Progress) -> None:
         """Called by the transfer up to ten times a second; listeners hear of it at the tick."""

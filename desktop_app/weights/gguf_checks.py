@@ -41,6 +41,7 @@ _EQUAL_HEADS: Final = frozenset(
     plamo qwen qwen2 qwen2moe qwen2vl qwen3 qwen3moe qwen3vl qwen3vlmoe refact seed_oss smallthinker
     smollm3 stablelm starcoder starcoder2 xverse""".split()  # noqa: SIM905 - eighty lines otherwise
 )
+_NEVER_ROTATED: Final = frozenset(("gpt2", "bloom", "mpt", "starcoder", "jais", "refact", "bert"))
 # … and that all of a head is rotated.
 _ALL_ROTATED: Final = frozenset(
     """apertus arcee arctic baichuan chameleon codeshell dbrx deci dots1 dream ernie4_5 ernie4_5-moe
@@ -249,6 +250,9 @@ def check_shape_numbers(raw: RawHeader, architecture: str) -> None:
     scaling = text_of(raw, key("rope.scaling.type"))
     if scaling and scaling not in _ROPE_SCALINGS:
         raise damaged(f"{key('rope.scaling.type')} is {scaling!r}")
+    sections = counts_of(raw, key("rope.dimension_sections"))
+    if sections and not any(sections[:3]):
+        raise damaged(f"{key('rope.dimension_sections')} rotates nothing")
     _check_tokens_fit(raw, embedding)
 
 
@@ -280,7 +284,8 @@ def _check_heads(raw: RawHeader, architecture: str, blocks: int, embedding: int)
         raise damaged(f"keys of {key_length} and values of {value_length} dimensions")
     if rotated is None:
         return
-    if rotated > key_length or rotated % 2:
+    # A rotation of nothing never ends in ggml; networks without positions by rotation say nothing.
+    if (rotated == 0 and architecture not in _NEVER_ROTATED) or rotated > key_length or rotated % 2:
         raise damaged(f"{rotated} of {key_length} dimensions of a head are rotated")
     if architecture in _ALL_ROTATED and rotated != value_length:
         raise damaged(f"only {rotated} of {value_length} dimensions of a head are rotated")

@@ -28,13 +28,16 @@ class Tokens:
                 self._session[origin] = self._from_keyring(origin)
             return self._session.get(origin, "")
 
-    def set(self, origin: str, token: str) -> bool:
-        """Keep a token.  Returns whether it outlives this session."""
+    def set(self, origin: str, token: str, *, keep: bool = True) -> bool:
+        """Use a token from now on.  Returns whether it outlives this session.
+
+        `keep` false leaves the keyring alone.
+        """
         token = token.strip()
         with self._lock:
             self._session[origin] = token
             self._asked.add(origin)
-            ring = self._keyring()
+            ring = self._keyring() if keep else None
             if ring is None:
                 return False
             try:

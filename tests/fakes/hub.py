@@ -99,6 +99,8 @@ class FakeHub:
         self.gated: set[str] = set()
         self.token = "hf_right"
         self.linked = True
+        # None: every revision.
+        self.known_revisions: set[str] | None = None
         self.direct = False
         self.log: list[Request] = []
         # Called when a fault of kind "changed" comes: replace the file, then the connection breaks.
@@ -390,7 +392,10 @@ class _HubHandler(_Handler):
         elif match := re.fullmatch(r"/api/models/([^/]+/[^/]+)(/revision/[^/]+)?", path):
             self._model(request, match[1])
         elif match := re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path):
-            self._resolve(request, match[1], match[3])
+            if self.hub.known_revisions is None or match[2] in self.hub.known_revisions:
+                self._resolve(request, match[1], match[3])
+            else:
+                self.answer(request, 404, b"", X_Error_Code="RevisionNotFound")
         else:
             self.answer(request, 404, b"not found", X_Error_Code="RepoNotFound")
 

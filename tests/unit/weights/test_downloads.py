@@ -174,6 +174,13 @@ def test_a_failure_is_kept_with_its_sentence_and_can_be_resumed(
     assert queue.downloads.wait(number, 20).state == "done"
 
 
+def test_a_mirror_that_knows_only_the_newest_commit(queue: Queue, fake: FakeHub) -> None:
+    fake.known_revisions = {"main"}
+    done = queue.downloads.wait(queue.add("Q8_0"), 20)
+    assert done.state == "done"
+    assert queue.shelf.entries()[0].sha256
+
+
 def test_names_that_every_system_takes() -> None:
     assert safe_name("a:b?.gguf") == "a_b_.gguf"
     assert safe_name("..") == "_"
@@ -217,9 +224,20 @@ def test_the_commands(
     assert "llama-3.2-3b" in grove("search", "--offline")
     assert "deleted" in grove("remove", "Tiny")
     assert json.loads(grove("list", "--json")) == []
+    fake.gated = {"maker/Tiny-GGUF"}
+    monkeypatch.setenv("HF_TOKEN", "hf_elsewhere")  # not for a hub that --hub names
+    with pytest.raises(KnownError) as caught:
+        grove("get", "maker/Tiny-GGUF:Q8_0")
+    assert caught.value.code == "hub-gated"
+    (tmp_path / "token").write_text("hf_right\n", encoding="utf-8")
+    assert "checked" in grove(
+        "get", "maker/Tiny-GGUF:Q8_0", "--token-file", str(tmp_path / "token")
+    )
+    seen = {line.authorization for line in fake.log}
+    assert seen == {"", "Bearer hf_right"}
     with pytest.raises(KnownError) as caught:
         grove("search", "x", "--offline")
     assert caught.value.code == "offline"
     log = (tmp_path / "profile/connections.jsonl").read_text(encoding="utf-8").splitlines()
     purposes = [json.loads(line)["purpose"] for line in log]
-    assert purposes == ["search", "files", "files", "download", "files", "header"]
+    assert purposes[:6] == ["search", "files", "files", "download", "files", "header"]
