@@ -40,6 +40,20 @@ def verb(
     return cast("Callable[Concatenate[PageVerbs, P], None]", run)
 
 
+def message_verb(
+    method: Callable[Concatenate[PageVerbs, Conversation, int, P], object],
+) -> Callable[Concatenate[PageVerbs, int, P], None]:
+    """A verb on a message; skipped when the message went while its row was still to be seen."""
+
+    def run(
+        self: PageVerbs, conversation: Conversation, node_id: int, *args: P.args, **kwargs: P.kwargs
+    ) -> None:
+        if node_id in conversation.tree:
+            method(self, conversation, node_id, *args, **kwargs)
+
+    return verb(run)
+
+
 class PageVerbs(QObject):
     """Connects the page's signals with the session.  The window gives the hooks below."""
 
@@ -166,7 +180,7 @@ class PageVerbs(QObject):
         else:
             self._send(text)
 
-    @verb
+    @message_verb
     def ask_again(self, conversation: Conversation, node_id: int) -> None:
         """New replies beside this reply, or below this prompt."""
         drafts = self.session.settings.drafts
@@ -176,11 +190,13 @@ class PageVerbs(QObject):
     @verb
     def ask_again_last(self, conversation: Conversation) -> None:
         """Ask again at the message with the focus, else at the last one."""
-        node_id = self.page.transcript.current() or (conversation.head_id or 0)
+        path = conversation.path()
+        current = self.page.transcript.current()
+        node_id = current if current in path else path[-1] if path else 0
         if node_id and conversation.tree.node(node_id).state is not State.STREAMING:
             self.ask_again(node_id)
 
-    @verb
+    @message_verb
     def continue_reply(self, conversation: Conversation, node_id: int) -> None:
         """Let a reply go on; try a failed one again."""
         self.session.continue_reply(conversation, node_id)
@@ -192,7 +208,7 @@ class PageVerbs(QObject):
 
     # ---- editing -----------------------------------------------------------------------------
 
-    @verb
+    @message_verb
     def save_edit(self, conversation: Conversation, node_id: int, text: str, mode: str) -> None:
         """Keep an edit in one of its three ways."""
         self.page.keep_in_place(node_id)
@@ -215,12 +231,12 @@ class PageVerbs(QObject):
     def edit_current(self, conversation: Conversation) -> None:
         """Open the editor of the message with the focus, else of the last prompt."""
         current = self.page.transcript.current()
-        if current and current != conversation.head_id:
+        if current in conversation.path() and current != conversation.head_id:
             self.page.transcript.start_editing(current)
         else:
             self.edit_last()
 
-    @verb
+    @message_verb
     def delete(self, conversation: Conversation, node_id: int) -> None:
         """Take a version and all below it away, with Undo."""
         tree = conversation.tree
@@ -242,7 +258,7 @@ class PageVerbs(QObject):
         else:
             self.page.toast.tell(tr("page.one_path"))
 
-    @verb
+    @message_verb
     def star(self, conversation: Conversation, node_id: int, starred: bool) -> None:
         """Star a message or take the star away."""
         conversation.star(node_id, starred)
@@ -252,7 +268,7 @@ class PageVerbs(QObject):
         """Name the chat."""
         conversation.set_title(title)
 
-    @verb
+    @message_verb
     def copy_to_new_chat(self, conversation: Conversation, node_id: int) -> None:
         """The path to this message as a chat of its own."""
         tree = conversation.tree
@@ -274,7 +290,7 @@ class PageVerbs(QObject):
 
     # ---- versions ----------------------------------------------------------------------------
 
-    @verb
+    @message_verb
     def switch_version(self, conversation: Conversation, node_id: int, version: int) -> None:
         """Show another version of a message, which keeps its place on screen."""
         siblings = conversation.tree.siblings(node_id)
@@ -283,7 +299,7 @@ class PageVerbs(QObject):
             self.page.keep_in_place(target)
             conversation.choose_version(target)
 
-    @verb
+    @message_verb
     def show_version(self, conversation: Conversation, node_id: int, version: int) -> None:
         """Go where another version was read last."""
         siblings = conversation.tree.siblings(node_id)
@@ -295,9 +311,12 @@ class PageVerbs(QObject):
         """The next (+1) or previous (-1) version of the message with the focus, else of the last
         message that has versions."""
         tree = conversation.tree
+        path = conversation.path()
         current = self.page.transcript.current()
-        candidates = [current] if current in tree and len(tree.siblings(current)) > 1 else []
-        candidates += [i for i in reversed(conversation.path()) if len(tree.siblings(i)) > 1]
+        # Between two quick presses the row with the focus may be of the version just left.
+        beside = tree.siblings(current) if current in tree else ()
+        candidates = [i for i in path if i in beside and len(beside) > 1]
+        candidates += [i for i in reversed(path) if len(tree.siblings(i)) > 1]
         if candidates:
             siblings = tree.siblings(candidates[0])
             self.switch_version(candidates[0], siblings.index(candidates[0]) + 1 + step)
@@ -333,7 +352,7 @@ class PageVerbs(QObject):
 
     # ---- failures ----------------------------------------------------------------------------
 
-    @verb
+    @message_verb
     def act_on_failure(self, conversation: Conversation, node_id: int, action: str) -> None:
         """The next step that a failed row offers."""
         if action == RETRY:
@@ -358,7 +377,7 @@ class PageVerbs(QObject):
         self.session.load_weights(Path(path))
         self.session.continue_reply(conversation, node_id)
 
-    @verb
+    @message_verb
     def show_prompt_of(self, conversation: Conversation, node_id: int) -> None:
         """What the weights see up to this message."""
         self.show_prompt(conversation, node_id)

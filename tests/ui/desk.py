@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -30,7 +30,15 @@ FAKE_ENGINE = (sys.executable, str(Path(__file__).parents[1] / "fakes" / "engine
 class Desk:
     """Builds what `app.main` builds, without the process around it; `close` takes it down."""
 
-    def __init__(self, qtbot: QtBot, root: Path, **settings: object) -> None:
+    def __init__(
+        self,
+        qtbot: QtBot,
+        root: Path,
+        *,
+        engine: Sequence[str] | None = FAKE_ENGINE,
+        **settings: object,
+    ) -> None:
+        """`engine` None is the real child, with llama.cpp."""
         self.qtbot = qtbot
         self.closed = False
         self.profile = Profile(root)
@@ -40,7 +48,7 @@ class Desk:
             setattr(self.settings, key, value)
         self.bridge = Bridge()
         self.library = Library.open(self.profile, post=self.bridge.post)
-        self.engine = Engine(command=FAKE_ENGINE, log_dir=self.profile.logs)
+        self.engine = Engine(command=engine, log_dir=self.profile.logs)
         self.session = Session(
             self.library,
             self.engine,

@@ -304,6 +304,36 @@ def test_escape_leaves_and_unsaved_text_survives_scrolling(view: Transcript) -> 
     assert view.editing() == {}
 
 
+def test_unsaved_text_survives_another_path_and_focus_moves_on(view: Transcript) -> None:
+    rows = picture_rows()
+    view.set_rows(rows)
+    view.start_editing(3)
+    editor = row(view, 3).editor
+    assert editor is not None
+    editor.edit.set_text("unsaved")
+    view.set_rows([rows[0], replace(rows[1], message_id=22)])
+    assert view.editing() == {3: "unsaved"}
+    assert row(view, 22).hasFocus()
+    view.set_rows(rows)
+    editor = row(view, 3).editor
+    assert editor is not None
+    assert editor.text == "unsaved"
+
+
+def test_a_long_message_gives_layouts_back(view: Transcript) -> None:
+    view.set_rows([RowView(1, "assistant", text="A paragraph of the text.\n\n" * 2000)])
+    bar = view.verticalScrollBar()
+    content = row(view, 1).content
+    assert content is not None
+    while content.body.parse_more():
+        pass
+    view.relayout()
+    for step in range(0, 20_000, 400):
+        bar.setValue(step)
+    built = sum(piece.is_built for piece in content.body.pieces)
+    assert 20 < built < 500
+
+
 def test_a_live_reply_is_not_edited(view: Transcript) -> None:
     view.set_rows(picture_rows())
     view.start_editing(4)

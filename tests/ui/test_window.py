@@ -131,6 +131,26 @@ def test_an_undo_of_text_comes_before_an_undo_of_the_tree(open_desk: Open) -> No
     assert desk.chat.path() == []
 
 
+def test_a_click_on_a_row_that_is_gone_already_does_nothing(open_desk: Open) -> None:
+    desk = open_desk()
+    desk.say("count 1")
+    reply, rows = desk.last(), desk.window.page.transcript
+    rows.delete_requested.emit(reply)
+    for emit in (
+        lambda: rows.delete_requested.emit(reply),
+        lambda: rows.again_requested.emit(reply),
+        lambda: rows.continue_requested.emit(reply),
+        lambda: rows.star_requested.emit(reply, True),
+        lambda: rows.version_requested.emit(reply, 1),
+        lambda: rows.edit_saved.emit(reply, "late", EditMode.IN_PLACE.value),
+    ):
+        emit()
+    assert len(desk.chat.path()) == 1
+    QTest.keyClick(desk.window, Qt.Key.Key_R, Qt.KeyboardModifier.ControlModifier)
+    desk.wait_quiet()
+    assert desk.texts() == [("user", "count 1"), ("assistant", "0")]
+
+
 def test_switch_chats_while_writing_and_see_the_badge(open_desk: Open) -> None:
     desk = open_desk()
     desk.say("wait", wait=False)
