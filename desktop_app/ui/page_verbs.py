@@ -46,7 +46,12 @@ def message_verb(
     """A verb on a message; skipped when the message went while its row was still to be seen."""
 
     def run(
-        self: PageVerbs, conversation: Conversation, node_id: int, *args: P.args, **kwargs: P.kwargs
+        self: PageVerbs,
+        conversation: Conversation,
+        node_id: int,
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
     ) -> None:
         if node_id in conversation.tree:
             method(self, conversation, node_id, *args, **kwargs)

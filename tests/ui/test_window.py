@@ -136,15 +136,12 @@ def test_a_click_on_a_row_that_is_gone_already_does_nothing(open_desk: Open) -> 
     desk.say("count 1")
     reply, rows = desk.last(), desk.window.page.transcript
     rows.delete_requested.emit(reply)
-    for emit in (
-        lambda: rows.delete_requested.emit(reply),
-        lambda: rows.again_requested.emit(reply),
-        lambda: rows.continue_requested.emit(reply),
-        lambda: rows.star_requested.emit(reply, True),
-        lambda: rows.version_requested.emit(reply, 1),
-        lambda: rows.edit_saved.emit(reply, "late", EditMode.IN_PLACE.value),
-    ):
-        emit()
+    rows.delete_requested.emit(reply)
+    rows.again_requested.emit(reply)
+    rows.continue_requested.emit(reply)
+    rows.star_requested.emit(reply, True)
+    rows.version_requested.emit(reply, 1)
+    rows.edit_saved.emit(reply, "late", EditMode.IN_PLACE.value)
     assert len(desk.chat.path()) == 1
     QTest.keyClick(desk.window, Qt.Key.Key_R, Qt.KeyboardModifier.ControlModifier)
     desk.wait_quiet()
