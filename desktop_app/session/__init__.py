@@ -8,7 +8,7 @@ as its own loop.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -34,7 +34,8 @@ from desktop_app.session.writing import Writing
 from desktop_app.settings import Settings
 
 if TYPE_CHECKING:
-    from desktop_app.storage import Library
+    from desktop_app.conversation.node import ChatInfo
+    from desktop_app.storage import Library, Trash
 
 __all__ = ["Later", "Post", "Session", "SessionListener", "title_of"]
 
@@ -132,6 +133,38 @@ class Session:
         _log.info("step taken back: %s", error.code)
         self._writing.taken_back(conversation)
         self._listeners.tell("storage_failed", error)
+
+    def delete_chats(self, chat_ids: Iterable[int]) -> Future[None]:
+        """Put chats into the trash as one step of the library; replies there are stopped first."""
+        ids = tuple(chat_ids)
+        for chat_id in ids:
+            conversation = self._chats.get(chat_id)
+            if conversation is not None:
+                self._writing.end_now(conversation, self.writing(chat_id))
+        return on_main(self._post, self.library.delete_chats(ids), lambda _: None)
+
+    def empty_trash(self) -> Future[int]:
+        """Erase what lies in the trash for good, also from the engine's cache, which holds chats in
+        another form.  Resolves to the number of messages."""
+
+        def named(found: tuple[Trash, list[ChatInfo]]) -> Future[int]:
+            trash, chats = found
+            touched = {removal.chat_id for removal in trash.removals}
+            uids = [chat.uid for chat in trash.chats]
+            uids += [chat.uid for chat in chats if chat.id in touched]
+            return on_main(self._post, self.library.empty_trash(), lambda n: self._forget(uids, n))
+
+        both = on_main(
+            self._post,
+            self.library.trash(),
+            lambda trash: on_main(self._post, self.library.chats(), lambda chats: (trash, chats)),
+        )
+        return flattened(self._post, on_main(self._post, flattened(self._post, both), named))
+
+    def _forget(self, chat_uids: list[str], messages: int) -> int:
+        if chat_uids and not self._closed:
+            self.engine.forget(chat_uids)
+        return messages
 
     # ---- writing replies -----------------------------------------------------------------------
     # `sampling` and `template` override the chat's own for that one reply.
