@@ -53,6 +53,8 @@ class PartFile:
         self._facts_new = target.with_name(target.name + ".part.json.new")
         self.facts = Facts()
         self.size = 0
+        # How often usable-looking bytes were thrown away.
+        self.resets = 0
         self._hash = hashlib.sha256()
         self._file: BinaryIO | None = None
         self._facts_lock = threading.RLock()
@@ -131,6 +133,7 @@ class PartFile:
         """Throw the bytes away and begin a clean file."""
         self._join()
         assert self._file is not None
+        self.resets += self.size > 0
         self._file.seek(0)
         self._file.truncate(0)
         self.size = 0

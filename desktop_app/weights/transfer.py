@@ -71,6 +71,8 @@ class Result:
     fetched_bytes: int
     breaks: int
     commit: str = ""
+    # Clean starts, because contents were false or had changed.
+    restarts: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,7 +237,14 @@ class Transfer:
         self._part.rename()
         self._progress(Progress("checking", size, size))
         return Result(
-            self._target, digest, size, verified, self._fetched, self._breaks, self._commit
+            self._target,
+            digest,
+            size,
+            verified,
+            self._fetched,
+            self._breaks,
+            self._commit,
+            self._part.resets,
         )
 
     # --- the loop over breaks

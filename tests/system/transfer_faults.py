@@ -53,8 +53,11 @@ def make_files(folder: Path, size: int, rng: random.Random) -> None:
 class Proof:
     """Counts what went wrong."""
 
-    def __init__(self, work: Path, hub: FakeHub | None, url: str, rng: random.Random) -> None:
+    def __init__(
+        self, work: Path, hub: FakeHub | None, url: str, name: str, rng: random.Random
+    ) -> None:
         self.work = work
+        self.name = name
         self.hub = hub
         self.rng = rng
         self.connections = Connections(None, stall_timeout_s=0.4)
@@ -66,7 +69,7 @@ class Proof:
         self.target = work / "home" / self.file.path
 
     def list_again(self) -> None:
-        self.repository: Repository = self.door.repository("maker/repo")
+        self.repository: Repository = self.door.repository(self.name)
         self.file = self.repository.quantisations[0].files[0]
 
     @property
@@ -79,6 +82,7 @@ class Proof:
             transfer = Transfer(self.connections, self.wanted, self.target, patience=IMPATIENT)
             result = transfer.run(progress, stop)
         self.counts["breaks"] += result.breaks
+        self.counts["clean starts"] += result.restarts
         return result.fetched_bytes
 
     def check(self, label: str, expected: str) -> None:
@@ -106,8 +110,14 @@ def fault_runs(proof: Proof, count: int) -> None:
     while done < count:
         size = proof.file.size_bytes
         if hub is None:
-            proof.run_once()
-            done += 1
+            # Another hub brings its own faults and its own log; here counts what arrived.
+            before, clean = proof.counts["breaks"], proof.counts["clean starts"]
+            fetched = proof.run_once()
+            breaks = proof.counts["breaks"] - before
+            proof.check("another hub", proof.file.sha256)
+            if breaks and proof.counts["clean starts"] == clean:
+                proof.again("another hub", fetched, breaks, size)
+            done += max(1, breaks)
             proof.target.unlink()
             continue
         only_breaks = proof.rng.random() < 0.7
@@ -189,7 +199,17 @@ def kill_runs(proof: Proof, count: int, url: str) -> None:
         part = proof.target.with_name(proof.target.name + ".part")
         home = str(proof.work / "home")
         child = subprocess.Popen(
-            [sys.executable, "-m", MODULE, "--child", home, "--hub", url],
+            [
+                sys.executable,
+                "-m",
+                MODULE,
+                "--child",
+                home,
+                "--hub",
+                url,
+                "--repository",
+                proof.name,
+            ],
             stdout=subprocess.PIPE,
         )
         goal = proof.rng.randrange(size)
@@ -267,11 +287,11 @@ def cancel_runs(proof: Proof, count: int) -> float:
     return slowest
 
 
-def child(home: Path, url: str) -> None:
+def child(home: Path, url: str, name: str) -> None:
     """One download in a process of its own, to be killed."""
     connections = Connections(None)
     door = Hub(connections, endpoint=url, tokens=Tokens(use_keyring=False))
-    repository = door.repository("maker/repo")
+    repository = door.repository(name)
     file = repository.quantisations[0].files[0]
     with connections.action("download", "proof"):
         Transfer(connections, door.wanted(repository, file), home / file.path).run()
@@ -290,7 +310,7 @@ def prove(args: argparse.Namespace) -> dict[str, Any]:
             hub.__enter__()
         url = args.hub or (hub.url if hub else "")
         try:
-            proof = Proof(work, hub, url, rng)
+            proof = Proof(work, hub, url, args.repository, rng)
             cancelled = cancel_runs(proof, args.cancels) if args.cancels else 0.0
             kill_runs(proof, args.kills, url) if args.kills else None
             fault_runs(proof, args.faults)
@@ -320,11 +340,12 @@ def main() -> int:
     parser.add_argument("--rate", type=int, default=40_000_000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--hub", default="")
+    parser.add_argument("--repository", default="maker/repo", help="on the --hub")
     parser.add_argument("--work", type=Path, help="folder for the files")
     parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.child:
-        child(args.child, args.hub)
+        child(args.child, args.hub, args.repository)
         return 0
     result = prove(args)
     print(json.dumps(result, indent=1))

@@ -27,11 +27,11 @@ from desktop_app.weights.transfer import Transfer
 MODULE = "tests.system.transfer_speed"
 
 
-def child(home: Path, url: str) -> None:
+def child(home: Path, url: str, name: str) -> None:
     """One download; prints seconds, CPU seconds and memory as JSON."""
     connections = Connections(None)
     door = Hub(connections, endpoint=url, tokens=Tokens(use_keyring=False))
-    repository = door.repository("maker/repo")
+    repository = door.repository(name)
     file = repository.quantisations[0].files[0]
     before = resource.getrusage(resource.RUSAGE_SELF)
     begin = time.monotonic()
@@ -72,18 +72,23 @@ def prove(args: argparse.Namespace, work: Path) -> dict[str, Any]:
 def measure(args: argparse.Namespace, work: Path, url: str) -> dict[str, Any]:
     size = 0
     curl_s, own_s, cpu_s, grown = [], [], [], []
+    name, home = args.repository, str(work / "home")
+    door = Hub(Connections(None), endpoint=url, tokens=Tokens(use_keyring=False))
+    repository = door.repository(name)
+    address = door.wanted(repository, repository.quantisations[0].files[0]).url
+    door.connections.close()
     for _ in range(args.rounds + 1):
         target = work / "curl.out"
         begin = time.monotonic()
         subprocess.run(
-            ["curl", "-sfL", "-o", target, f"{url}/maker/repo/resolve/main/weights.Q8_0.gguf"],
+            ["curl", "-sfL", "-o", target, address],
             check=True,
         )
         curl_s.append(time.monotonic() - begin)
         size = target.stat().st_size
         target.unlink()
         output = subprocess.run(
-            [sys.executable, "-m", MODULE, "--child", str(work / "home"), "--hub", url],
+            [sys.executable, "-m", MODULE, "--child", home, "--hub", url, "--repository", name],
             check=True,
             capture_output=True,
         ).stdout
@@ -114,11 +119,12 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--hub", default="")
+    parser.add_argument("--repository", default="maker/repo", help="on the --hub")
     parser.add_argument("--work", type=Path)
     parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.child:
-        child(args.child, args.hub)
+        child(args.child, args.hub, args.repository)
         return 0
     with tempfile.TemporaryDirectory(dir=args.work) as name:
         result = prove(args, Path(name))
