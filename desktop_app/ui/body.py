@@ -24,6 +24,9 @@ PARSE_LIMIT_MS = 12.0
 """How long one call may parse; the rest follows when it is scrolled to."""
 
 _REST_CHARS_PER_LINE = 80
+_MANY = 60
+_FAR_PX = 4000.0
+"""After so many pieces were laid out, those this far out of view give their layout back."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -46,6 +49,7 @@ class MessageBody:
         self._pieces: list[Piece] = []
         self._tops: list[float] = []
         self._rest = 0
+        self._built = 0  # since layouts were given back
         self.wants_more = False
 
     # Content
@@ -157,6 +161,9 @@ class MessageBody:
                 changed = True
             index += 1
         self.wants_more = self._rest > 0 and self._bottom() < bottom
+        if self._built > _MANY:
+            self._built = 0
+            self.drop_layouts(top - _FAR_PX, bottom + _FAR_PX)
         return changed
 
     def _bottom(self) -> float:
@@ -176,12 +183,13 @@ class MessageBody:
                 self._build(index - 1)
             piece.share_columns(above)
         piece.build(self._width, context)
+        self._built += 1
         if abs(piece.height - before) < 0.01:
             return False
         self._stack(index + 1)
         return True
 
-    def drop_layouts(self, top: float = 0.0, bottom: float = 0.0) -> None:
+    def drop_layouts(self, top: float, bottom: float) -> None:
         """Free the documents outside of a stretch; heights stay as they were measured."""
         for index, piece in enumerate(self._pieces):
             if self._tops[index] + piece.height < top or self._tops[index] > bottom:

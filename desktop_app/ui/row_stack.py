@@ -56,7 +56,7 @@ class RowStack:
         self._heights = []
         for view in self.rows:
             same = before.get(view.message_id)
-            known = same is not None and same[0].text is view.text
+            known = same is not None and same[0].text == view.text
             self._heights.append(same[1] if same is not None and known else self._guess(view))
         for message_id, content in self._contents.items():
             if message_id in self.index:

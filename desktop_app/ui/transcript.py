@@ -20,7 +20,7 @@ from PySide6.QtGui import (
     QResizeEvent,
     QWheelEvent,
 )
-from PySide6.QtWidgets import QAbstractScrollArea, QApplication, QFrame, QWidget
+from PySide6.QtWidgets import QAbstractScrollArea, QFrame, QWidget
 
 from desktop_app.ui import theme
 from desktop_app.ui.body import Spot
@@ -111,17 +111,21 @@ class Transcript(QAbstractScrollArea):
             self._at_end = False
         else:
             anchor = self._stack.anchor(scroll)
+        focused = self._keys.focused_row()
         self._stack.set_rows(rows)
         index = self._stack.index
         self.selection.set_order(index)
         for message_id in [one for one in self._live if one not in index]:
-            self._release(message_id, forget_editor=True)
+            self._release(message_id)
         for row in self._live.values():
             row.refresh()
             row.update()
         if self._current not in index:
             self._current = 0
         self._restore(anchor)
+        if focused >= 0 and self._keys.focused_row() < 0 and rows:
+            # The message with the keyboard is gone: the one in its place takes over.
+            self.focus_message(rows[min(focused, len(rows) - 1)].message_id)
 
     def update_row(self, row: RowView) -> None:
         """Show another state of one message; a message that is not shown is ignored."""
@@ -303,16 +307,12 @@ class Transcript(QAbstractScrollArea):
 
     def _is_pinned(self, message_id: int) -> bool:
         row = self._live[message_id]
-        focused = QApplication.focusWidget()
-        inside = focused is not None and (focused is row or row.isAncestorOf(focused))
-        return row.editor is not None or inside or self._pointer.holds(row)
+        has_focus = self._keys.focus_inside(row) is not None
+        return row.editor is not None or has_focus or self._pointer.holds(row)
 
-    def _release(self, message_id: int, *, forget_editor: bool = False) -> None:
+    def _release(self, message_id: int) -> None:
         row = self._live.pop(message_id)
-        if forget_editor:
-            self._verbs.drafts.pop(message_id, None)
-        if row.hasFocus() or row.editor is not None:
-            row.clearFocus()
+        self._keys.take_focus_from(row)  # else Qt would hand it to whatever comes next
         row.hide()
         row.close_editor()
         row.content = None

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QPoint, Qt
 from PySide6.QtGui import QKeyEvent
+from PySide6.QtWidgets import QApplication, QWidget
 
 if TYPE_CHECKING:
     from desktop_app.ui.row import Row
@@ -19,6 +20,29 @@ class Keys:
 
     def __init__(self, view: Transcript) -> None:
         self._view = view
+
+    def focused_row(self) -> int:
+        """The place in the path of the row that has the keyboard, -1 for none."""
+        widget = QApplication.focusWidget()
+        while widget is not None and widget.objectName() != "message":
+            widget = widget.parentWidget()
+        for index, row in enumerate(self._view.rows if widget is not None else ()):
+            if self._view.row_of(row.message_id) is widget:
+                return index
+        return -1
+
+    @staticmethod
+    def focus_inside(row: Row) -> QWidget | None:
+        """The widget with the keyboard when it is this row or inside of it."""
+        widget = QApplication.focusWidget()
+        inside = widget is not None and (widget is row or row.isAncestorOf(widget))
+        return widget if inside else None
+
+    def take_focus_from(self, row: Row) -> None:
+        """A row is about to go."""
+        widget = self.focus_inside(row)
+        if widget is not None:
+            widget.clearFocus()
 
     def pressed(self, row: Row, event: QKeyEvent) -> bool:
         """True when the key was for us."""
