@@ -212,26 +212,27 @@ def test_render_shows_text_and_tokens(grove: Grove, weights: Path, tmp_path: Pat
 
 def test_the_engine_runs_a_script(grove: Grove, weights: Path, tmp_path: Path) -> None:
     script = tmp_path / "script.jsonl"
-    message = {"role": "user", "text": "Hello"}
+    messages = [{"role": "user", "text": "Hello"}]
     lines = [
-        {"type": "load", "path": str(weights)},
-        {"type": "generate", "messages": [message], "sampling": {"max_tokens": 6, "seed": 1}},
-        {"type": "generate", "messages": [message], "cancel_after_pieces": 3, "wait": True},
-        {"type": "render", "messages": [message]},
-        {"type": "unload"},
+        {"do": "load", "path": str(weights), "threads": 1},
+        {"do": "generate", "messages": messages, "sampling": {"max_tokens": 6, "seed": 1}},
+        {"do": "render", "messages": messages},
+        {"do": "unload"},
     ]
     script.write_text("\n".join(map(json.dumps, lines)))
     said = grove("engine", "--script", script).ok()
     events = [json.loads(line) for line in said.out.splitlines()]
-    times = [event["at_s"] for event in events]
+    times = [event["t"] for event in events]
     assert times == sorted(times)
-    finished = [event for event in events if event["type"] == "finished"]
-    assert [event["job"] for event in finished] == [2, 3]
-    assert finished[0]["counters"]["generated_tokens"] <= 6
-    assert finished[1]["finish"] == "cancelled"
-    assert [e["job"] for e in events if e["type"] == "rendered"] == [4]
-    script.write_text('{"type": "fly"}')
+    [finished] = [event for event in events if event["event"] == "finished"]
+    assert finished["counters"]["generated_tokens"] <= 6
+    assert [event["job"] for event in events if event["event"] == "rendered"] == ["line3"]
+    script.write_text('{"do": "fly"}')
     assert grove("engine", "--script", script).status == 1
+    script.write_text(json.dumps({"do": "load", "path": str(script)}))
+    refused = grove("engine", "--script", script)
+    assert refused.status == 1
+    assert json.loads(refused.out)["code"] == "weights-not-gguf"
 
 
 def test_doctor_selftest_search_and_chats(grove: Grove, weights: Path) -> None:
