@@ -15,6 +15,8 @@ from desktop_app.ui.weights_card import size_text
 from desktop_app.ui.words import tr
 
 SUGGESTIONS = ("explain", "write", "plan", "code")
+GUIDE_SUGGESTIONS = ("abilities", "edit", "private", "bigger")
+"""The built-in guide knows Grove only: what one can ask it."""
 
 
 class _Card(ClickFrame):
@@ -95,9 +97,9 @@ class EmptyPage(QWidget):
         self._column.addWidget(self._body, 0, Qt.AlignmentFlag.AlignHCenter)
         self._column.addStretch(3)
 
-    def show_suggestions(self) -> None:
-        """Weights are loaded, loading or chosen."""
-        if self._swap("suggestions"):
+    def show_suggestions(self, *, guide: bool = False) -> None:
+        """Weights are loaded, loading or chosen; `guide`: they are the built-in guide."""
+        if self._swap(f"suggestions/{guide}"):
             return
         column = self._fresh()
         column.addWidget(_centred(tr("empty.hello"), "title"))
@@ -106,7 +108,7 @@ class EmptyPage(QWidget):
         column.addSpacing(24)
         grid = QGridLayout()
         grid.setSpacing(12)
-        for number, key in enumerate(SUGGESTIONS):
+        for number, key in enumerate(GUIDE_SUGGESTIONS if guide else SUGGESTIONS):
             text = tr(f"empty.suggest_{key}_text")
             card = _Suggestion(key, lambda text=text: self.suggested.emit(text))
             grid.addWidget(card, number // 2, number % 2)

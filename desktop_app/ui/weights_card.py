@@ -106,9 +106,11 @@ class WeightsCard(QWidget):
 
     def show_stopped(self, name: str, error: KnownError | None = None) -> None:
         """The engine died or the file could not be loaded."""
-        self._put("stopped", name, tr("weights_card.stopped"), "error")
-        if error is not None:
-            self._facts.setToolTip(error.sentence)
+        loading_failed = error is not None and error.code.startswith("weights")
+        key = "not_loaded" if loading_failed else "stopped"
+        self._put("stopped", name, tr(f"weights_card.{key}"), "error")
+        self.setToolTip(error.sentence if error is not None else tr("weights_card.stopped_tip"))
+        self.setAccessibleDescription(f"{name}, {self.toolTip()}")
         self._again.setText(tr("weights_card.again"))
         self._again.setVisible(True)
 

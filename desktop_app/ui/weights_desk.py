@@ -7,6 +7,7 @@ from pathlib import Path
 from PySide6.QtCore import QObject, Signal
 from PySide6.QtWidgets import QWidget
 
+from desktop_app.conversation.node import State
 from desktop_app.errors import KnownError
 from desktop_app.inference.protocol import LoadedWeights
 from desktop_app.paths import starter_weights
@@ -163,7 +164,9 @@ class WeightsDesk(QObject):
                 computer=computer_facts(self.session.profile.root),
             )
         else:
-            self.page.empty.show_suggestions()
+            starter, loaded = starter_weights(), self.session.engine.loaded
+            guide = loaded is not None and starter is not None and Path(loaded.path) == starter
+            self.page.empty.show_suggestions(guide=guide)
 
     # ---- told by the session -----------------------------------------------------------------
 
@@ -189,7 +192,15 @@ class WeightsDesk(QObject):
         self._stopped = error
         self._loading_path = None
         self.show_state()
-        if not self.session.writing() and error.code != "cancelled":
+        if error.code != "cancelled" and not self._row_tells(error):
             self.page.toast.tell(
                 error.sentence, tr("failure.other_weights"), self.open_file, icon="circle-alert"
             )
+
+    def _row_tells(self, error: KnownError) -> bool:
+        """Whether the open chat's last row shows this failure, or is about to."""
+        conversation = self.page.conversation
+        if conversation is None or conversation.head_id is None:
+            return False
+        node = conversation.tree.node(conversation.head_id)
+        return node.state is State.STREAMING or node.failure == error.code
