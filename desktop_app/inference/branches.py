@@ -1,9 +1,18 @@
-"""Which sequence of the KV cache holds which tokens.
+"""Which sequence of the KV cache holds which tokens; what is resident, what is parked.
 
-The one door to the memory of a `llama.Context`: nobody else copies, cuts or clears a sequence.
-A `Branch` is a sequence lent to one reply, together with the tokens that are surely in memory for
-it.  What a branch no longer needs stays resident until its place is wanted, so the next prompt
-finds its beginning there: forking is a copy of references (`llama_memory_seq_cp`), no computation.
+The one door to the memory of a `Context`: nobody else copies, cuts, saves or clears a sequence.  A
+`Branch` is a sequence lent to one reply, together with the tokens that are surely in memory for
+it.  Forking is a copy of references (`llama_memory_seq_cp`), no computation.
+
+What is resident costs: each cell of another branch is looked at (and masked) in every step.  So the
+cache holds what is written and read now, and what was used last; all else is parked
+(`parking.Parking`): positions [p, q) are copied to the transfer sequence and saved from there, and
+come back the same way.  Parking is done while nothing else is to do, or at the latest when the
+place is wanted.
+
+Weights whose state cannot be cut back (recurrent, hybrid) have checkpoints instead of blocks: the
+whole state, saved one token before a prompt's end (the last token must be read for its logits) and
+when a branch gives up its place.
 
 For the engine child's main thread.
 """
@@ -12,11 +21,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final, Protocol
 
-from desktop_app.inference.context import Context
+from desktop_app.inference.parking import BLOCK_TOKENS, Block, Parking
 
-MAX_SEQUENCES = 16
+MAX_SEQUENCES: Final = 16
 """More would multiply the state of recurrent weights and the masks of the others."""
 
 
@@ -29,6 +38,8 @@ class Memory(Protocol):
     def copy(self, source: int, target: int, first: int, end: int) -> None: ...
     def remove(self, sequence: int, first: int = 0, end: int = -1) -> bool: ...
     def span(self, sequence: int) -> tuple[int, int]: ...
+    def save(self, sequence: int) -> bytes: ...
+    def restore(self, sequence: int, data: bytes) -> bool: ...
 
 
 def shared_length(left: list[int], right: list[int]) -> int:
@@ -55,57 +66,100 @@ class Branch:
     chat: str = ""
     busy: bool = False
     used: int = 0
+    parked: bool = True  # nothing of its tokens is in memory only
 
 
 class Branches:
     """All branches of one context."""
 
-    def __init__(self, memory: Memory | Context, *, can_roll_back: bool) -> None:
-        self._memory = memory
+    def __init__(self, memory: Memory, parking: Parking, *, can_roll_back: bool) -> None:
+        """The context's last sequence is kept for transfers where blocks are used."""
+        self._memory, self._parking = memory, parking
         self._can_roll_back = can_roll_back
-        self._branches = [Branch(sequence) for sequence in range(memory.sequences)]
+        count = memory.sequences
+        self._transfer = count - 1
+        lent = max(1, count - 1) if can_roll_back else count
+        self._branches = [Branch(sequence) for sequence in range(lent)]
         self._clock = 0
+
+    @property
+    def count(self) -> int:
+        """How many replies can be written at once."""
+        return len(self._branches)
+
+    # --- lending -------------------------------------------------------------------------------
 
     def take(self, tokens: Sequence[int], chat: str) -> Branch | None:
         """Lend a branch for the prompt `tokens`; None when all are lent.
 
         `branch.tokens` is the part of the prompt that need not be read: the longest beginning that
-        any branch has, but never all of it, because the last token's logits are wanted.
+        is resident or parked, but never all of it, because the last token's logits are wanted.
         """
-        tokens = list(tokens)
-        most = len(tokens) - 1
+        wanted = list(tokens)
+        if self._can_roll_back:
+            return self._take_blocks(wanted, chat)
+        return self._take_whole(wanted, chat)
+
+    def _take_blocks(self, wanted: list[int], chat: str) -> Branch | None:
+        most = len(wanted) - 1
         best, kept = None, 0
         for branch in self._branches:
-            shared = shared_length(branch.tokens, tokens)
-            if not self._can_roll_back and shared < len(branch.tokens):
-                shared = 0  # its state stands behind its last token and cannot go back
-            if shared > most:
-                shared = most if self._can_roll_back else 0
-            if shared > kept or (shared == kept and shared and best is not None and best.busy):
+            shared = min(most, shared_length(branch.tokens, wanted))
+            if shared > kept or (shared == kept > 0 and best is not None and best.busy):
                 best, kept = branch, shared
-        if best is not None and not best.busy and self._extends(best, kept):
+        if best is not None and not best.busy:
             chosen = best
+            if len(chosen.tokens) > kept:
+                self._park(chosen)
+                self._cut(chosen, kept)
         else:
-            spare = self._spare(but=best)
-            if spare is None and best is not None and not best.busy:
-                spare = best
+            spare = self._spare()
             if spare is None:
                 return None
             chosen = spare
-            if best is not None and best is not chosen:
-                self._clear(chosen)
+            self._vacate(chosen)
+            if best is not None:
                 self._memory.copy(best.sequence, chosen.sequence, 0, kept)
-                chosen.tokens = tokens[:kept]
-        self._cut(chosen, kept)
+                chosen.tokens = wanted[:kept]
         self._lend(chosen, chat)
+        self._vacate_idle()
+        self._fetch(chosen, wanted[:most])
         return chosen
+
+    def _take_whole(self, wanted: list[int], chat: str) -> Branch | None:
+        most = len(wanted) - 1
+        best = None
+        for branch in self._branches:
+            size = len(branch.tokens)
+            longer = best is None or size > len(best.tokens)
+            if 0 < size <= most and longer and branch.tokens == wanted[:size]:
+                best = branch
+        saved = self._parking.checkpoint(wanted[:most])
+        if saved is not None and best is not None and len(saved.tokens) <= len(best.tokens):
+            saved = None
+        if best is not None and saved is None and not best.busy:
+            self._lend(best, chat)
+            return best
+        spare = self._spare()
+        if spare is None:
+            return None
+        self._vacate(spare)
+        self._lend(spare, chat)
+        data = self._parking.data(saved) if saved is not None else None
+        if saved is not None and data is not None and self._memory.restore(spare.sequence, data):
+            spare.tokens = list(saved.tokens)
+            self._parking.note(saved, chat, len(saved.tokens))
+        elif best is not None:
+            self._memory.copy(best.sequence, spare.sequence, 0, -1)
+            spare.tokens = list(best.tokens)
+        return spare
 
     def fork(self, branch: Branch, chat: str) -> Branch | None:
         """Lend another branch with the same tokens; None when all are lent."""
-        spare = self._spare(but=branch)
+        spare = self._spare()
         if spare is None:
             return None
-        self._clear(spare)
+        self._vacate(spare)
         self._memory.copy(branch.sequence, spare.sequence, 0, -1)
         spare.tokens = list(branch.tokens)
         self._lend(spare, chat)
@@ -113,49 +167,139 @@ class Branches:
 
     def give_back(self, branch: Branch) -> None:
         """The reply is over; its tokens stay resident until the place is wanted."""
-        branch.busy = False
+        branch.busy, branch.parked = False, False
 
     def rewind(self, branch: Branch) -> None:
         """Remove from memory what an aborted step may have left behind the branch's tokens."""
         last = self._memory.span(branch.sequence)[1]
         if last + 1 > len(branch.tokens):
-            self._cut(branch, len(branch.tokens), force=True)
+            if not self._memory.remove(branch.sequence, len(branch.tokens), -1):
+                self._clear(branch)
         elif last + 1 < len(branch.tokens):
             self._clear(branch)
 
+    def read_limit(self, branch: Branch, total: int) -> int:
+        """How far a prompt of `total` tokens may be read in one step."""
+        if not self._can_roll_back and len(branch.tokens) < total - 1:
+            return total - 1
+        return total
+
+    def has_read(self, branch: Branch, total: int) -> None:
+        """A part of a prompt of `total` tokens is in memory: the moment for a checkpoint."""
+        if not self._can_roll_back and len(branch.tokens) == total - 1:
+            self._park(branch)
+
     def make_room(self) -> bool:
-        """Give up the branch that was not used for longest; False when all are lent or empty."""
+        """Park the branch that was not used for longest; False when all are lent or empty."""
         idle = [branch for branch in self._branches if branch.tokens and not branch.busy]
         if not idle:
             return False
-        self._clear(min(idle, key=lambda branch: branch.used))
+        self._vacate(min(idle, key=lambda branch: branch.used))
         return True
 
     def forget(self, chats: Sequence[str]) -> None:
-        """Erase what is kept for these conversations and not in use."""
+        """Erase what is kept for these conversations."""
         for branch in self._branches:
-            if branch.chat in chats and not branch.busy:
-                self._clear(branch)
+            if branch.chat in chats:
+                if branch.busy:
+                    branch.chat = ""  # what is still written belongs to nobody: never on disk
+                else:
+                    self._clear(branch)
+        self._parking.forget(chats)
 
-    def _extends(self, branch: Branch, kept: int) -> bool:
-        """Whether taking this branch itself loses nothing worth keeping: only a short tail."""
-        return len(branch.tokens) - kept <= 1 or self._spare(but=branch) is None
+    def idle_work(self) -> bool:
+        """Park or write down one block; False when there is nothing to do.  Some milliseconds."""
+        for branch in self._branches:
+            if not branch.busy and not branch.parked:
+                self._park(branch, limit=1)
+                return True
+        return self._parking.write_one()
 
-    def _spare(self, *, but: Branch | None) -> Branch | None:
-        idle = [branch for branch in self._branches if not branch.busy and branch is not but]
+    # --- parking -------------------------------------------------------------------------------
+
+    def _park(self, branch: Branch, *, limit: int = 0) -> None:
+        """Keep what is in memory only; at most `limit` blocks of it (0: all)."""
+        if not branch.tokens:
+            branch.parked = True
+            return
+        if not self._can_roll_back:
+            data = self._memory.save(branch.sequence)
+            self._parking.add_checkpoint(branch.tokens, data, branch.chat)
+            branch.parked = True
+            return
+        found = self._parking.match(branch.tokens)
+        node: Block | None = None
+        offset = done = 0
+        if found:
+            node, offset = found[-1]
+            done = node.start + offset
+            self._parking.note(node, branch.chat, offset)
+        saved = 0
+        while done < len(branch.tokens):
+            if limit and saved == limit:
+                return
+            grows = node is not None and offset == len(node.tokens) and self._parking.can_grow(node)
+            start = node.start if node is not None and grows else done
+            end = min(start + BLOCK_TOKENS, len(branch.tokens))
+            data = self._save(branch, start, end)
+            tokens = branch.tokens[start:end]
+            if node is not None and grows:
+                node = self._parking.grow(node, tokens, data, branch.chat)
+            else:
+                node = self._parking.add(node, offset, tokens, data, branch.chat)
+            offset, done, saved = end - start, end, saved + 1
+        branch.parked = True
+
+    def _save(self, branch: Branch, start: int, end: int) -> bytes:
+        self._memory.copy(branch.sequence, self._transfer, start, end)
+        data = self._memory.save(self._transfer)
+        self._memory.remove(self._transfer)
+        return data
+
+    def _fetch(self, branch: Branch, wanted: list[int]) -> None:
+        """Bring back what is parked of `wanted` behind the branch's tokens."""
+        found = self._parking.match(wanted)
+        for block, used in found:
+            start, end = len(branch.tokens), block.start + used
+            if end <= start:
+                continue
+            data = self._parking.data(block)
+            if data is None or not self._memory.restore(self._transfer, data):
+                self._memory.remove(self._transfer)
+                return
+            if self._memory.span(self._transfer) != (block.start, block.end - 1):
+                self._memory.remove(self._transfer)  # not what its name says: read it anew
+                return
+            self._memory.copy(self._transfer, branch.sequence, start, end)
+            self._memory.remove(self._transfer)
+            branch.tokens += wanted[start:end]
+
+    # --- places --------------------------------------------------------------------------------
+
+    def _vacate_idle(self) -> None:
+        for branch in self._branches:
+            if branch.tokens and not branch.busy:
+                self._vacate(branch)
+
+    def _vacate(self, branch: Branch) -> None:
+        if branch.tokens and not branch.parked:
+            self._park(branch)
+        self._clear(branch)
+
+    def _spare(self) -> Branch | None:
+        idle = [branch for branch in self._branches if not branch.busy]
         return min(idle, key=lambda branch: (bool(branch.tokens), branch.used), default=None)
 
     def _lend(self, branch: Branch, chat: str) -> None:
         self._clock += 1
-        branch.busy, branch.used, branch.chat = True, self._clock, chat
+        branch.busy, branch.used, branch.chat, branch.parked = True, self._clock, chat, False
 
-    def _cut(self, branch: Branch, size: int, *, force: bool = False) -> None:
-        if len(branch.tokens) <= size and not force:
-            return
+    def _cut(self, branch: Branch, size: int) -> None:
         if size == 0 or not self._memory.remove(branch.sequence, size, -1):
             self._clear(branch)
         del branch.tokens[size:]
 
     def _clear(self, branch: Branch) -> None:
-        self._memory.remove(branch.sequence)
-        branch.tokens, branch.chat = [], ""
+        if branch.tokens or self._memory.span(branch.sequence)[1] >= 0:
+            self._memory.remove(branch.sequence)
+        branch.tokens, branch.chat, branch.parked = [], "", True

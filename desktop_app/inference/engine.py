@@ -23,6 +23,7 @@ from typing import Any, Final, Generic, Literal, TypeVar, cast
 import desktop_app
 from desktop_app.errors import KnownError
 from desktop_app.inference.child import Child
+from desktop_app.inference.parking import forget_on_disk
 from desktop_app.inference.protocol import (
     PROTOCOL_VERSION,
     Cancel,
@@ -244,6 +245,8 @@ class Engine:
                 self._wanted, self.loaded, self.state = None, None, "off"
                 self._settle(job.id, Unloaded())
             elif isinstance(command, Forget) and self._child is None:
+                if self._cache_dir is not None:
+                    forget_on_disk(self._cache_dir, command.chats)
                 self._settle(job.id, Forgotten())
             elif isinstance(command, WeightsSpec):
                 if self._check is not None:

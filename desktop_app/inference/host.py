@@ -92,13 +92,21 @@ class Host:
         self._wire.send(0, Hello(PROTOCOL_VERSION, llama.engine_name(), llama.devices()))
         for target in (lambda: self._read(commands), self._prepare):
             threading.Thread(target=_or_die, args=(target,), daemon=True).start()
+        more = False  # whether the branch cache has work for idle moments
         while True:
-            writer = self._engine.writer if self._engine is not None else None
+            engine = self._engine
+            writing = engine is not None and engine.writer.active
             try:
-                self._tasks.get(block=writer is None or not writer.active)()
+                self._tasks.get(block=not writing and not more)()
+                more = True
             except queue.Empty:
-                assert writer is not None
-                writer.step()
+                assert engine is not None
+                if writing:
+                    engine.writer.step()
+                    more = True
+                else:
+                    more = engine.branches.idle_work()
+            more = more and self._engine is not None
 
     def _read(self, descriptor: int) -> None:
         with open(descriptor, "rb", closefd=False) as stream:

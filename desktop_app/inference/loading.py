@@ -5,6 +5,7 @@ For the engine child's main thread; `LoadedEngine.prepare` and `render` are for 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
@@ -13,6 +14,7 @@ from desktop_app.errors import KnownError
 from desktop_app.inference import devices, llama, weights_file
 from desktop_app.inference.branches import MAX_SEQUENCES, Branches
 from desktop_app.inference.context import Context
+from desktop_app.inference.parking import Parking
 from desktop_app.inference.prompt import Boundary, PromptBuilder
 from desktop_app.inference.protocol import (
     GenerateRequest,
@@ -31,6 +33,11 @@ _RECURRENT_READ_TOKENS: Final = 64
 _REPLY_ROOM: Final = 512
 """Tokens kept free for the reply, where the context is long enough."""
 _MAX_DRAFTS: Final = 8
+_PARKED_BYTES: Final = 2 << 30
+"""Parked blocks in memory at most; a quarter of what is free, if that is less."""
+_STATE_FORMAT: Final = "blocks 1"
+CACHE_VARIABLE: Final = "GROVE_CACHE_DIR"
+"""The environment variable by which the app tells where parked branches may lie on disk."""
 
 
 class LoadedEngine:
@@ -42,10 +49,11 @@ class LoadedEngine:
         context: Context,
         info: LoadedWeights,
         builder: PromptBuilder,
+        parking: Parking,
         send: Send,
     ) -> None:
         self.weights, self.context, self.info, self._builder = weights, context, info, builder
-        self.branches = Branches(context, can_roll_back=info.can_roll_back)
+        self.branches = Branches(context, parking, can_roll_back=info.can_roll_back)
         self.writer = Writer(
             context,
             weights.vocabulary,
@@ -78,11 +86,11 @@ class LoadedEngine:
         KnownError for options, templates or messages that cannot be.
         """
         sampling = request.sampling.checked()
-        if not 1 <= request.drafts <= min(_MAX_DRAFTS, self.context.sequences):
+        most = min(_MAX_DRAFTS, self.branches.count)
+        if not 1 <= request.drafts <= most:
             raise KnownError(
                 "drafts-invalid",
-                f"These weights can write 1 to {min(_MAX_DRAFTS, self.context.sequences)} drafts "
-                f"at once, not {request.drafts}.",
+                f"These weights can write 1 to {most} drafts at once, not {request.drafts}.",
             )
         length = self.context.length
         if request.prompt_tokens:
@@ -190,13 +198,34 @@ def load(
                 kv_bytes_per_token=token_bytes,
                 engine=llama.engine_name(),
             )
-            return LoadedEngine(weights, context, info, builder, send)
+            parking = Parking(
+                _identity(info),
+                memory_bytes=min(_PARKED_BYTES, devices.available_bytes() // 4),
+                folder=Path(cache) if (cache := os.environ.get(CACHE_VARIABLE)) else None,
+            )
+            return LoadedEngine(weights, context, info, builder, parking, send)
         except BaseException:
             context.close()
             raise
     except BaseException:
         weights.close()
         raise
+
+
+def _identity(info: LoadedWeights) -> str:
+    """All that must be equal for one engine's state to be right in another."""
+    return "\n".join(
+        [
+            _STATE_FORMAT,
+            info.engine,
+            llama.system_info(),
+            info.hash,
+            info.architecture,
+            f"kv {info.kv_type}, flash attention {info.flash_attention}, full windows",
+            f"layers on devices {info.gpu_layers}",
+            "rope as in the file, no adapters",
+        ]
+    )
 
 
 class _Plan:

@@ -244,7 +244,8 @@ class Writer:
             branch = job.branch
             assert branch is not None
             done, total = len(branch.tokens), len(job.prepared.tokens)
-            size = min(total - done, max(1, budget // (len(readers) - place)))
+            limit = self._branches.read_limit(branch, total)
+            size = min(limit - done, max(1, budget // (len(readers) - place)))
             if size > budget:
                 break
             tokens = list(job.prepared.tokens[done : done + size])
@@ -263,6 +264,7 @@ class Writer:
                 continue
             job = row.job
             job.evaluated += len(row.tokens)
+            self._branches.has_read(row.branch, len(job.prepared.tokens))
             whole = len(row.branch.tokens) == len(job.prepared.tokens)
             self._tell_progress(job, force=whole)
             if whole:
