@@ -1,14 +1,16 @@
 """The queue of downloads: order, pause, resume, cancel; it survives restarts.
 
 One worker thread fetches one download at a time; a second thread tells listeners four times a
-second how far it is.  State is in ``<profile>/downloads.json``; bytes are in the ``.part`` files.
-After a restart nothing connects by itself: what was running waits as paused.
+second how far it is and writes the queue to disk.  State is in ``<profile>/downloads.json``; bytes
+are in the ``.part`` files.  After a restart nothing connects by itself: what was running waits as
+paused.
 
 All methods may be called from any thread and return at once.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import re
@@ -102,6 +104,8 @@ class Downloads:
         self._running: _Running | None = None
         self._closed = False
         self._threads: list[threading.Thread] = []
+        self._dirty = False
+        self._rubbish: list[Download] = []
         self._items = self._load()
         self._ids = itertools.count(max((item.id for item in self._items), default=0) + 1)
 
@@ -151,8 +155,6 @@ class Downloads:
                 self._items.append(item)
                 known = item.id
             self._save()
-            self._start_threads()
-            self._lock.notify_all()
         self._tell()
         return known
 
@@ -167,8 +169,6 @@ class Downloads:
             if item.state in ("paused", "failed"):
                 self._set(download_id, state="queued", error="", error_sentence="")
                 self._save()
-                self._start_threads()
-                self._lock.notify_all()
         self._tell()
 
     def cancel(self, download_id: int) -> None:
@@ -217,6 +217,7 @@ class Downloads:
         for thread in threads:
             if thread is not threading.current_thread():
                 thread.join()
+        self._write_out()
 
     def target(self, repository: str, file: HubFile) -> Path:
         """Where a file of a repository is put: below the own folder, as on the hub."""
@@ -235,7 +236,7 @@ class Downloads:
                 self._set(download_id, state="paused")
             elif reason == "cancel":
                 self._items.remove(item)
-                self._discard(item)
+                self._rubbish.append(item)
             self._save()
             self._lock.notify_all()
         self._tell()
@@ -294,15 +295,17 @@ class Downloads:
                     self._running = None
                     self._set(item.id, state="failed", error="bug", speed_bytes_per_s=0.0)
                 raise
+            if not changes:
+                self._discard(
+                    item
+                )  # before the line goes, and without anybody waiting for the disk
             with self._lock:
                 self._running = None
                 if changes:
                     self._set(item.id, speed_bytes_per_s=0.0, left_s=0.0, **changes)
                 else:
                     self._items = [other for other in self._items if other.id != item.id]
-                    self._discard(item)
                 self._save()
-                self._lock.notify_all()
             self._tell()
 
     def _after_error(self, error: KnownError, running: _Running) -> dict[str, Any]:
@@ -372,12 +375,15 @@ class Downloads:
             )
 
     def _tick(self) -> None:
-        """Four times a second while something runs: speed and time left to the listeners."""
+        """Write the queue to disk when it changed; tell speed and time left while one runs."""
         while True:
+            self._write_out()
             with self._lock:
+                running = self._running
+                if self._dirty or self._rubbish:
+                    continue
                 if self._closed:
                     return
-                running = self._running
                 if running is None:
                     self._lock.wait(timeout=5.0)
                     continue
@@ -390,17 +396,29 @@ class Downloads:
             if running.stop.is_set():
                 time.sleep(_TICK_S)  # it ends now; do not spin until it has
 
+    def _write_out(self) -> None:
+        """Disk work that others asked for: outside of the lock, so that nobody waits for a disk."""
+        with self._lock:
+            items = [item.as_dict() for item in self._items] if self._dirty else None
+            rubbish, self._rubbish, self._dirty = self._rubbish, [], False
+        if items is not None and self._state_file is not None:
+            # What could not be written now is written with the next change.
+            with contextlib.suppress(KnownError):
+                save_json(self._state_file, {"version": 1, "downloads": items})
+        for item in rubbish:
+            with contextlib.suppress(OSError):
+                self._discard(item)
+
     def _tell(self) -> None:
         snapshot = self.snapshot()
         for listener in list(self._listeners):
             listener(snapshot)
 
     def _save(self) -> None:
-        if self._state_file is not None:
-            save_json(
-                self._state_file,
-                {"version": 1, "downloads": [item.as_dict() for item in self._items]},
-            )
+        """Have the queue written soon.  Under the lock."""
+        self._dirty = True
+        self._start_threads()
+        self._lock.notify_all()
 
     def _load(self) -> list[Download]:
         if self._state_file is None:
