@@ -101,6 +101,23 @@ _MARKERS: Final = (
     "[INST]",
     "</s>",
 )
+# Networks that turn text into numbers and cannot write.
+_ENCODERS: Final = frozenset(
+    (
+        "bert",
+        "modern-bert",
+        "nomic-bert",
+        "nomic-bert-moe",
+        "neo-bert",
+        "jina-bert-v2",
+        "jina-bert-v3",
+        "eurobert",
+        "gemma-embedding",
+        "llama-embed",
+        "t5encoder",
+        "wavtokenizer-dec",
+    )
+)
 _CONTROL: Final = 3
 _USER_DEFINED: Final = 4
 _SHARD: Final = re.compile(r"^(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf$", re.I)
@@ -114,7 +131,7 @@ class Header:
 
     version: int
     # "weights", "vocabulary" (no tensors), "projector" (vision or audio), "adapter" (LoRA),
-    # "imatrix", or "part" (the second or a later file of a sharded one).
+    # "encoder" (embeddings, no replies), "imatrix", or "part" (a later file of a sharded one).
     kind: str
     architecture: str
     name: str
@@ -258,7 +275,7 @@ def _interpret(raw: RawHeader) -> Header:
     architecture = _text(raw, "general.architecture")
     split_number, split_count = _split(raw)
     kind = _kind(raw, architecture, split_number)
-    if kind in ("weights", "vocabulary"):
+    if kind in ("weights", "vocabulary", "encoder"):
         if not architecture:
             raise damaged("general.architecture is missing")
         gguf_checks.check(raw, architecture)
@@ -327,7 +344,7 @@ def _kind(raw: RawHeader, architecture: str, split_number: int) -> str:
         return "imatrix"
     if not raw.tensors and _split(raw)[1] <= 1:
         return "vocabulary"
-    return "weights"
+    return "encoder" if architecture in _ENCODERS else "weights"
 
 
 def _split(raw: RawHeader) -> tuple[int, int]:

@@ -185,6 +185,21 @@ def test_kinds_of_files_that_only_accompany_weights() -> None:
     assert read_header(adapter + bytes(64)).kind == "adapter"
 
 
+def test_encoders_are_no_weights_to_chat_with() -> None:
+    data = header([_renamed(k) for k in Shape().keys()], Shape().tensors())  # noqa: SIM118 - as above
+    assert read_header(data + bytes(1 << 20)).kind == "encoder"
+
+
+def _renamed(entry: bytes) -> bytes:
+    """The same entry for the architecture "llama-embed"."""
+    length = struct.unpack_from("<Q", entry)[0]
+    name, rest = entry[8 : 8 + length], entry[8 + length :]
+    if name == b"general.architecture":
+        return key("general.architecture", STR, "llama-embed")
+    name = name.replace(b"llama.", b"llama-embed.", 1) if name.startswith(b"llama.") else name
+    return struct.pack("<Q", len(name)) + name + rest
+
+
 def test_finds_the_markers_of_old_families() -> None:
     tokens = [*TOKENS[:-3], "<|prompter|>", "<|assistant|>", "<|unknown|>"]
     found = read_header(small([array("tokenizer.ggml.tokens", STR, tokens)]))
