@@ -193,6 +193,14 @@ class ElidedLabel(QLabel):
         self.setToolTip(self._full if shown != self._full else "")
 
 
+def open_above(widget: QWidget, menu: QMenu) -> None:
+    """Run a menu above a widget near the window's bottom, or below it where there is no room."""
+    above = widget.mapToGlobal(QPoint(0, -menu.sizeHint().height() - 4))
+    below = widget.mapToGlobal(QPoint(0, widget.height() + 4))
+    screen = widget.screen().availableGeometry()
+    menu.exec(above if above.y() >= screen.top() else below)
+
+
 class ChoiceButton(QPushButton):
     """A quiet text with a small chevron that opens a menu, as below the composer."""
 
@@ -223,11 +231,7 @@ class ChoiceButton(QPushButton):
         """Show a menu above the button and keep the button lit meanwhile."""
         self._menu_open = True
         self.update()
-        size = menu.sizeHint()
-        above = self.mapToGlobal(QPoint(0, -size.height() - 4))
-        below = self.mapToGlobal(QPoint(0, self.height() + 4))
-        screen = self.screen().availableGeometry()
-        menu.exec(above if above.y() >= screen.top() else below)
+        open_above(self, menu)
         self._menu_open = False
         self.update()
 

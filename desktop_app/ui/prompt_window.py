@@ -15,6 +15,7 @@ from PySide6.QtWidgets import (
 )
 
 from desktop_app.conversation.document import Conversation
+from desktop_app.conversation.node import Role
 from desktop_app.errors import KnownError
 from desktop_app.inference.protocol import Rendered
 from desktop_app.session import Session
@@ -45,6 +46,7 @@ class PromptWindow(QDialog):
         self._tokens = QTextEdit()
         self._tokens.setReadOnly(True)
         self._tokens.setFont(theme.current().font("code"))
+        self._tokens.document().setDocumentMargin(10)
         name_control(self._tokens, "prompt.tokens", tr("prompt.tokens"))
         self._facts = label(tr("prompt.reading"), "secondary", wrap=True)
         name_control(self._facts, "prompt.facts", "")
@@ -69,7 +71,7 @@ class PromptWindow(QDialog):
         column.addWidget(stack, 1)
         column.addLayout(buttons)
         try:
-            preview = session.prompt_preview(conversation, head)
+            preview = session.prompt_preview(conversation, _asked(conversation, head))
         except KnownError as error:
             self._failed(error)
         else:
@@ -123,5 +125,14 @@ def _reader(identifier: str, name: str) -> QPlainTextEdit:
     made = QPlainTextEdit()
     made.setReadOnly(True)
     made.setFont(theme.current().font("code"))
+    made.document().setDocumentMargin(10)
     name_control(made, identifier, name)
     return made
+
+
+def _asked(conversation: Conversation, head: int | None) -> int | None:
+    """The end of the prompt: of a reply it is the message that it answers."""
+    node_id = conversation.head_id if head is None else head
+    if node_id is None or conversation.tree.node(node_id).role is not Role.ASSISTANT:
+        return node_id
+    return conversation.tree.parent(node_id)

@@ -24,7 +24,7 @@ from desktop_app.ui.choices import (
     weights_menu,
     weights_name,
 )
-from desktop_app.ui.controls import ChoiceButton
+from desktop_app.ui.controls import ChoiceButton, open_above
 from desktop_app.ui.empty_page import computer_facts
 from desktop_app.ui.sidebar import Sidebar
 from desktop_app.ui.words import tr
@@ -92,8 +92,7 @@ class WeightsDesk(QObject):
     def menu_at_card(self) -> None:
         """Choose weights above the card."""
         menu = weights_menu(self._window, self.session, self.load, self.open_file)
-        card = self.sidebar.card
-        menu.exec(card.mapToGlobal(card.rect().topLeft()) - menu.rect().topLeft())
+        open_above(self.sidebar.card, menu)
         menu.deleteLater()
 
     def menu_at(self, button: ChoiceButton) -> None:
