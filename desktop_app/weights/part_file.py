@@ -59,6 +59,7 @@ class PartFile:
         self._file: BinaryIO | None = None
         self._facts_lock = threading.RLock()
         self._flusher: threading.Thread | None = None
+        self._generation = 0
         self._unflushed = 0
 
     def exists(self) -> bool:
@@ -116,8 +117,10 @@ class PartFile:
             self._flusher is None or not self._flusher.is_alive()
         ):
             self._unflushed = 0
+            # A descriptor of its own: a cancel must not wait for a slow disk.
+            work = (os.dup(self._file.fileno()), self.size, self._generation)
             self._flusher = threading.Thread(
-                target=self._flush, args=(self.size,), daemon=True, name="grove-flush"
+                target=self._flush, args=work, daemon=True, name="grove-flush"
             )
             self._flusher.start()
 
@@ -131,7 +134,7 @@ class PartFile:
 
     def reset(self) -> None:
         """Throw the bytes away and begin a clean file."""
-        self._join()
+        self._leave_flusher()
         assert self._file is not None
         self.resets += self.size > 0
         self._file.seek(0)
@@ -147,7 +150,7 @@ class PartFile:
 
     def rename(self) -> None:
         """Flush, give the file its name, and leave nothing else behind."""
-        self._join()
+        self._leave_flusher()
         assert self._file is not None
         os.fsync(self._file.fileno())
         if os.name == "nt":
@@ -187,7 +190,7 @@ class PartFile:
         self._hash = hashlib.sha256()
 
     def _close(self) -> None:
-        self._join()
+        self._leave_flusher()
         if self._file is not None:
             empty = self.size == 0
             self._file.close()
@@ -196,21 +199,23 @@ class PartFile:
                 self.path.unlink(missing_ok=True)
                 self.remove_leftovers()
 
-    def _join(self) -> None:
-        if self._flusher is not None:
-            self._flusher.join()
+    def _leave_flusher(self) -> None:
+        """What the helper thread may still be flushing is of no interest any more."""
+        with self._facts_lock:
+            self._generation += 1
             self._flusher = None
 
-    def _flush(self, size: int) -> None:
+    def _flush(self, handle: int, size: int, generation: int) -> None:
         """On the helper thread: fsync beside the download, then say how far it reaches."""
-        file = self._file
-        if file is None:
-            return
-        # A failing disk shows itself at the next write, with a sentence for the user.
-        with contextlib.suppress(OSError):
-            os.fsync(file.fileno())
-            with self._facts_lock:
-                self._write_facts(replace(self.facts, flushed_bytes=size))
+        try:
+            # A failing disk shows itself at the next write, with a sentence for the user.
+            with contextlib.suppress(OSError):
+                os.fsync(handle)
+                with self._facts_lock:
+                    if generation == self._generation:
+                        self._write_facts(replace(self.facts, flushed_bytes=size))
+        finally:
+            os.close(handle)
 
     def _write_facts(self, facts: Facts) -> None:
         with self._facts_lock:

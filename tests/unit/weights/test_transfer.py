@@ -337,3 +337,27 @@ def test_offline_refuses_and_cuts(case: Case) -> None:
     with pytest.raises(KnownError) as caught:
         case.run(progress=switch)
     assert caught.value.code == "offline"
+
+
+def test_a_slow_disk_does_not_hold_up_a_cancel(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow, flushing = threading.Event(), threading.Event()
+
+    def fsync(_handle: int) -> None:
+        if threading.current_thread().name == "grove-flush":
+            flushing.set()
+            slow.wait(10)
+
+    monkeypatch.setattr("desktop_app.weights.part_file.os.fsync", fsync)
+    part = PartFile(tmp_path / "x")
+    with part:
+        part.recover(lambda _done, _total: None)
+        part.set_facts(part.facts)
+        part.append(bytes(65 << 20))
+        assert flushing.wait(5)
+        begin = time.monotonic()
+    part.discard()
+    assert time.monotonic() - begin < 0.15
+    slow.set()
+    assert list(tmp_path.iterdir()) == []
