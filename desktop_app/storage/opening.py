@@ -78,13 +78,17 @@ def open_writer(profile: Profile, keys: KeyProvider, vfs: str | None) -> apsw.Co
     fresh = not profile.database.exists()
     try:
         profile.create()
+        version = 0
         if fresh:
             _create_owner_only(profile.database)
+        else:
+            version = _check_untouched(profile, keys, vfs)
         db = connect(profile.database, keys, vfs=vfs)
     except (apsw.Error, OSError) as error:
         raise _opening_failed(profile, error) from error
     try:
-        version = _check(db)
+        if version < 0:
+            version = _check(db, profile)
         if version > schema.VERSION:
             raise newer(version)
         if version < schema.VERSION:
@@ -101,24 +105,38 @@ def open_writer(profile: Profile, keys: KeyProvider, vfs: str | None) -> apsw.Co
     return db
 
 
+def _check_untouched(profile: Profile, keys: KeyProvider, vfs: str | None) -> int:
+    """The version of a file that passes its check, without writing a byte to it.
+
+    -1 where that cannot be told before a half-written transaction is rolled back (a crash while the
+    library was made).
+    """
+    db = connect(profile.database, keys, vfs=vfs, read_only=True)
+    try:
+        return _check(db, profile)
+    except apsw.ReadOnlyError:
+        return -1
+    finally:
+        db.close(True)
+
+
 def open_reader(
     profile: Profile, keys: KeyProvider, vfs: str | None, *, alone: bool
 ) -> apsw.Connection:
     """A reading connection.  `alone`: there is no writer of ours, the file may be anything."""
     if alone and not profile.database.exists():
-        raise KnownError(
-            "library-missing",
-            "There are no chats in this profile yet. Start Grove once to create its library.",
-        )
+        raise _nothing_yet()
     try:
         db = connect(profile.database, keys, vfs=vfs, read_only=True)
     except (apsw.Error, OSError) as error:
         raise _opening_failed(profile, error) from error
     try:
         if alone:
-            version = _check(db)
+            version = _check(db, profile)
             if version > schema.VERSION:
                 raise newer(version)
+            if version == 0:
+                raise _nothing_yet()
             if version < schema.VERSION:
                 raise KnownError(
                     "database-older",
@@ -177,7 +195,14 @@ def restore_backup(profile: Profile, backup: Path | None = None) -> Path | None:
         held.release()
 
 
-def _check(db: apsw.Connection) -> int:
+def _nothing_yet() -> KnownError:
+    return KnownError(
+        "library-missing",
+        "There are no chats in this profile yet. Start Grove once to create its library.",
+    )
+
+
+def _check(db: apsw.Connection, profile: Profile) -> int:
     """quick_check, then the version; CorruptError and NotADBError for what is no library."""
     version = int(db.pragma("user_version"))
     marker = int(db.pragma("application_id"))
@@ -188,6 +213,8 @@ def _check(db: apsw.Connection) -> int:
     if report != "ok":
         raise apsw.CorruptError(report)
     if not tables:
+        if backups.newest(profile) is not None:
+            raise apsw.CorruptError("the file is empty, but there are backups")
         return 0
     if version <= 0:
         raise apsw.CorruptError(f"schema version {version}")
