@@ -7,6 +7,7 @@ stdout's lines and stderr's end arrive through `on_line` and `on_end`, stdin is 
 from __future__ import annotations
 
 import collections
+import contextlib
 import os
 import queue
 import subprocess
@@ -119,9 +120,7 @@ class Child:
                 for raw in pipe:
                     line = raw.decode("utf-8", "replace").rstrip()
                     self._tail.append(line)
-                    if log is not None and log.tell() < _LOG_BYTES:
-                        log.write(line + "\n")
-                        log.flush()
+                    log = _logged(log, line)
         finally:
             if log is not None:
                 log.close()
@@ -144,3 +143,18 @@ class Child:
         self._process.wait()
         self._threads[1].join()
         self._on_end(self)
+
+
+def _logged(log: IO[str] | None, line: str) -> IO[str] | None:
+    """Write a line to the log; None from the moment the disk takes no more of it."""
+    if log is None or log.tell() >= _LOG_BYTES:
+        return log
+    try:
+        log.write(line + "\n")
+        log.flush()
+    except OSError:
+        # The child must go on being listened to, or its pipe fills and it stands still.
+        with contextlib.suppress(OSError):
+            log.close()
+        return None
+    return log

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from desktop_app import log
+from desktop_app.inference.child import _logged
 
 
 @pytest.fixture
@@ -81,3 +82,11 @@ def test_the_log_rotates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     files = sorted(p.name for p in tmp_path.iterdir())
     assert files == ["grove.log", "grove.log.1", "grove.log.2", "grove.log.3"]
     assert all(p.stat().st_size <= 2100 for p in tmp_path.iterdir())
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the device that is always full")
+def test_the_engines_words_are_dropped_when_the_disk_is_full() -> None:
+    full = Path("/dev/full").open("w", encoding="utf-8")  # noqa: SIM115 -- `_logged` closes it
+    assert _logged(full, "a line") is None
+    assert full.closed
+    assert _logged(None, "a line") is None
