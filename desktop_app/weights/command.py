@@ -15,19 +15,23 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from desktop_app.errors import KnownError
 from desktop_app.paths import Profile, default_profile
 from desktop_app.settings import Settings
 
-from .downloads import Download
 from .fit import Fit, Plan, load_of_size, predict, size_text
 from .gguf import read_header
-from .hub import SORTS, HubAddress, Repository, parse_address
 from .hub_files import HubFile, Quantisation
-from .room import WeightsRoom
-from .shelf import Entry
+from .links import SORTS, HubAddress, parse_address
+
+if TYPE_CHECKING:
+    # Loaded when a command runs: the network library would slow down the start of every other one.
+    from .downloads import Download
+    from .hub import Repository
+    from .room import WeightsRoom
+    from .shelf import Entry
 
 _UNITS: Final = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "b": 10**9}
 _PREFERRED: Final = ("Q4_K_M", "Q4_0", "MXFP4", "Q4_K_S", "IQ4_XS", "Q5_K_M", "Q8_0")
@@ -81,6 +85,8 @@ def run(args: argparse.Namespace, profile: Path) -> int:
 
     `profile` is Grove's folder.
     """
+    from .room import WeightsRoom
+
     settings = Settings.load(Profile(profile))
     room = WeightsRoom(
         profile,

@@ -26,6 +26,7 @@ from desktop_app.errors import KnownError
 from .connections import Connections
 from .gguf import Header, read_header
 from .hub_files import HubFile, Quantisation, group_files
+from .links import DEFAULT_ENDPOINT, SORTS, HubAddress, parse_address
 from .remote_file import RemoteFile
 from .tokens import Tokens
 from .transfer import Wanted, access_error, origin_of
@@ -33,10 +34,18 @@ from .transfer import Wanted, access_error, origin_of
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
-DEFAULT_ENDPOINT: Final = "https://huggingface.co"
-SORTS: Final = ("downloads", "likes", "trending_score", "last_modified", "created_at")
+__all__ = [
+    "DEFAULT_ENDPOINT",
+    "SORTS",
+    "Hub",
+    "HubAddress",
+    "Repository",
+    "RepositorySummary",
+    "network_error",
+    "parse_address",
+]
+
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}")
-_NAME: Final = r"[A-Za-z0-9][\w.-]*"
 _SETTINGS: Final = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "HF_HUB_DISABLE_XET": "1",
@@ -95,41 +104,6 @@ class Repository:
             "hub-file-unknown",
             f"{self.id} has no “{label}”. It has: {known}.",
         )
-
-
-@dataclass(frozen=True, slots=True)
-class HubAddress:
-    """What a pasted link or ``owner/repository[:quantisation]`` points to."""
-
-    repository: str
-    revision: str = "main"
-    # A file's path, or a quantisation's label, or "".
-    file: str = ""
-
-
-def parse_address(text: str, endpoint: str = DEFAULT_ENDPOINT) -> HubAddress | None:
-    """A link to the hub (or its mirror), ``hf.co/…``, ``owner/repo`` or ``owner/repo:Q4_K_M``.
-
-    None for everything else: those are words to search for.
-    """
-    text = text.strip()
-    hosts = [
-        urllib.parse.urlsplit(endpoint).netloc,
-        "huggingface.co",
-        "hf.co",
-        "www.huggingface.co",
-    ]
-    link = re.match(r"(?:https?://)?([^/\s]+)/(.+)$", text)
-    if link and link[1].lower().removeprefix("www.") in [host.lower() for host in hosts]:
-        text = urllib.parse.unquote(urllib.parse.urlsplit(link[2]).path).strip("/")
-    elif "://" in text:
-        return None
-    match = re.fullmatch(
-        rf"({_NAME}/{_NAME})(?:/(?:blob|resolve|tree|raw)/([^/\s]+)(?:/(.*))?|:([\w.-]+))?", text
-    )
-    if match is None:
-        return None
-    return HubAddress(match[1], match[2] or "main", match[3] or match[4] or "")
 
 
 class Hub:
