@@ -80,6 +80,8 @@ class Shelf:
         self._digests = _mapping(data.get("digests"))
         self._settings = _mapping(data.get("settings"))
         self._entries = _entries(data.get("entries"))
+        # Keys of settings and digests that were removed in this run.
+        self._dropped: set[str] = set()
         self._listeners: list[Callable[[], None]] = []
 
     # --- reading
@@ -132,8 +134,10 @@ class Shelf:
             key = entry.fingerprint or str(entry.path)
             if settings:
                 self._settings[key] = dict(settings)
+                self._dropped.discard(key)
             else:
                 self._settings.pop(key, None)
+                self._dropped.add(key)
             self._save()
 
     def add_file(self, path: Path) -> Entry:
@@ -198,6 +202,7 @@ class Shelf:
         with self._lock:
             self._entries.pop(str(entry.path), None)
             self._digests.pop(str(entry.path), None)
+            self._dropped.add(str(entry.path))
             self._save()
         self._tell()
 
@@ -205,6 +210,7 @@ class Shelf:
         """A download has put a verified file into the own folder."""
         with self._lock:
             self._digests[str(path)] = sha256
+            self._dropped.discard(str(path))
         entry = self._look(Found(first_part(path), "own", sha256=sha256), None)
         with self._lock:
             self._entries[str(entry.path)] = entry
@@ -344,6 +350,13 @@ class Shelf:
         return _filled(bare, header, found)
 
     def _save(self) -> None:
+        # A command may have written beside a window: what only the file knows is kept.
+        data = load_json(self._file, {})
+        data = data if isinstance(data, dict) else {}
+        for kept, name in ((self._digests, "digests"), (self._settings, "settings")):
+            for key, value in _mapping(data.get(name)).items():
+                if key not in self._dropped:
+                    kept.setdefault(key, value)
         save_json(
             self._file,
             {

@@ -238,3 +238,21 @@ def test_unchanged_files_are_not_read_again(
 
     monkeypatch.setattr("desktop_app.weights.shelf.read_header", never)
     assert len(shelf.refresh()) == 1
+
+
+def test_two_shelves_do_not_undo_each_other(tmp_path: Path, shelf: Shelf, system: System) -> None:
+    """A command that runs beside a window writes the same file."""
+    first = shelf.add_file(file(tmp_path / "a.gguf", "One"))
+    window = Shelf(tmp_path / "profile", system=system)
+    path = file(shelf.own_folder / "m/r/b.gguf", "Two")
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    shelf.arrived(path, digest)
+    shelf.set_settings(shelf.find("Two"), {"threads": 1})
+    window.set_settings(first, {"threads": 2})
+    window.refresh()
+    again = Shelf(tmp_path / "profile", system=system)
+    assert again.settings(again.find("One")) == {"threads": 2}
+    assert again.settings(again.find("Two")) == {"threads": 1}
+    assert again.find("Two").sha256 == digest
+    again.set_settings(again.find("Two"), {})
+    assert Shelf(tmp_path / "profile", system=system).settings(again.find("Two")) == {}
