@@ -59,12 +59,13 @@ def run(args: argparse.Namespace) -> int:
         if args.drafts > 1 and not 1 <= args.drafts <= 8:
             raise KnownError("drafts-range", "Grove writes 1 to 8 drafts at once.")
         conversation = frame.chat(args.chat)
-        if args.system is not None:
-            conversation.set_system(args.system)
         sampling, template = writing(frame, conversation, args)
         began = time.monotonic()
         frame.load(args.weights)
         load_s = time.monotonic() - began
+        # Only now, so that weights that cannot be loaded leave no chat behind.
+        if args.system is not None:
+            conversation.set_system(args.system)
         watch = Watch(frame, events=args.events, quiet=args.json or args.events)
         with watch:
             ids = _ask(frame, conversation, prompt, args.drafts, sampling, template)

@@ -42,7 +42,8 @@ def refused(said: Ran, *codes: str) -> str:
 
 
 def test_no_file(grove: Grove, tmp_path: Path) -> None:
-    refused(ask(grove, tmp_path / "nothing.gguf"), "weights-missing")
+    refused(ask(grove, tmp_path / "nothing.gguf", "Hello", "--system", "S"), "weights-missing")
+    assert grove("chats", "--json").ok().json == []
     refused(ask(grove, tmp_path), "weights-missing", "weights-unreadable", "weights-not-gguf")
 
 
