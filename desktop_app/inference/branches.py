@@ -72,9 +72,16 @@ class Branch:
 class Branches:
     """All branches of one context."""
 
-    def __init__(self, memory: Memory, parking: Parking, *, can_roll_back: bool) -> None:
-        """The context's last sequence is kept for transfers where blocks are used."""
-        self._memory, self._parking = memory, parking
+    def __init__(
+        self, memory: Memory, parking: Parking, *, can_roll_back: bool, window: int = 0
+    ) -> None:
+        """The context's last sequence is kept for transfers where blocks are used.
+
+        `window`: how far sliding-window layers look back, 0 without such layers.  Even a full cache
+        of these layers uses cells again that no later token of their branch can see; a branch that
+        lost some can go on, but neither be cut back nor saved before them.
+        """
+        self._memory, self._parking, self._window = memory, parking, window
         self._can_roll_back = can_roll_back
         count = memory.sequences
         self._transfer = count - 1
@@ -105,6 +112,8 @@ class Branches:
         best, kept = None, 0
         for branch in self._branches:
             shared = min(most, shared_length(branch.tokens, wanted))
+            if not self._can_go_on(branch, shared):
+                continue
             if shared > kept or (shared == kept > 0 and best is not None and best.busy):
                 best, kept = branch, shared
         if best is not None and not best.busy:
@@ -235,11 +244,16 @@ class Branches:
             done = node.start + offset
             self._parking.note(node, branch.chat, offset)
         saved = 0
+        first = self._memory.span(branch.sequence)[0] if self._window else 0
         while done < len(branch.tokens):
             if limit and saved == limit:
                 return
             grows = node is not None and offset == len(node.tokens) and self._parking.can_grow(node)
             start = node.start if node is not None and grows else done
+            if start < first:
+                if not grows or done < first:
+                    break  # cells of its windows are gone: the rest would be saved with holes
+                grows, start = False, done
             end = min(start + BLOCK_TOKENS, len(branch.tokens))
             data = self._save(branch, start, end)
             tokens = branch.tokens[start:end]
@@ -249,6 +263,12 @@ class Branches:
                 node = self._parking.add(node, offset, tokens, data, branch.chat)
             offset, done, saved = end - start, end, saved + 1
         branch.parked = True
+
+    def _can_go_on(self, branch: Branch, size: int) -> bool:
+        """Whether all that the token behind the first `size` ones looks at is still in memory."""
+        if not self._window or not size:
+            return True
+        return self._memory.span(branch.sequence)[0] <= max(0, size - self._window)
 
     def _save(self, branch: Branch, start: int, end: int) -> bytes:
         self._memory.copy(branch.sequence, self._transfer, start, end)

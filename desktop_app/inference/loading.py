@@ -53,7 +53,9 @@ class LoadedEngine:
         send: Send,
     ) -> None:
         self.weights, self.context, self.info, self._builder = weights, context, info, builder
-        self.branches = Branches(context, parking, can_roll_back=info.can_roll_back)
+        self.branches = Branches(
+            context, parking, can_roll_back=info.can_roll_back, window=weights.window
+        )
         self.writer = Writer(
             context,
             weights.vocabulary,
