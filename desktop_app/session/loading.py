@@ -171,7 +171,8 @@ class Loading:
                 self._load = None
                 _log.info("weights loaded: %s %s", info.architecture, info.quantisation)
                 self._remember(load.path)
-                load.future.set_result(info)
+                if load.future.set_running_or_notify_cancel():
+                    load.future.set_result(info)
                 self._tell("loaded", info)
                 if self.on_ready is not None:
                     self.on_ready()
@@ -182,7 +183,8 @@ class Loading:
 
     def _failed(self, load: _Load, error: BaseException) -> None:
         self._load = None
-        load.future.set_exception(error)
+        if load.future.set_running_or_notify_cancel():
+            load.future.set_exception(error)
         if not isinstance(error, KnownError):
             raise error
         _log.info("weights not loaded: %s", error.code)
