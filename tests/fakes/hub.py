@@ -21,6 +21,7 @@ import os
 import random
 import re
 import socket
+import ssl
 import struct
 import sys
 import threading
@@ -86,8 +87,11 @@ class FakeHub:
         port: int = 0,
         link_life_s: float = 3600.0,
         stall_s: float = 5.0,
+        certificate: Path | None = None,
     ) -> None:
         self.folder = folder
+        # PEM with certificate and key: both origins then speak TLS.
+        self.scheme = "https" if certificate else "http"
         self.rng = random.Random(seed)
         self.rate = rate
         self.link_life_s = link_life_s
@@ -110,17 +114,24 @@ class FakeHub:
         self._next_send = 0.0
         self._servers = [_Server(("127.0.0.1", port), _HubHandler, self)]
         self._servers.append(_Server(("127.0.0.1", 0), _FileHandler, self))
+        if certificate:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate)
+            for server in self._servers:
+                server.socket = context.wrap_socket(
+                    server.socket, server_side=True, do_handshake_on_connect=False
+                )
         self._threads: list[threading.Thread] = []
         self.secret = f"{self.rng.getrandbits(64):x}"
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._servers[0].server_address[1]}"
+        return f"{self.scheme}://127.0.0.1:{self._servers[0].server_address[1]}"
 
     @property
     def files_url(self) -> str:
         # Another host name than the hub's, as in the world.
-        return f"http://localhost:{self._servers[1].server_address[1]}"
+        return f"{self.scheme}://localhost:{self._servers[1].server_address[1]}"
 
     def __enter__(self) -> FakeHub:
         for server in self._servers:

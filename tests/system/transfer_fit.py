@@ -89,6 +89,7 @@ def child(path: Path, context: int, kv_type: str, args: argparse.Namespace) -> d
 def prove(args: argparse.Namespace, work: Path) -> list[dict[str, Any]]:
     book = SpeedBook()
     rows = []
+    fastest = 0.0
     first = work / "first.gguf"
     for number, (billions, shape, context, kv_type) in enumerate(CASES):
         if billions > args.largest:
@@ -101,11 +102,12 @@ def prove(args: argparse.Namespace, work: Path) -> list[dict[str, Any]]:
             context_length=context, kv_type=kv_type, mapped=seen["mapped"], typical_tokens=600
         )
         if number == 0:
-            book.record(header, seen["tokens_per_second"], context_used=600)
+            fastest = seen["tokens_per_second"]
         elif args.again:
-            # On a busy machine: the reference as it is right now.
+            # On a busy machine the reference, too, needs a quiet moment.
             now = child(first, CASES[0][2], CASES[0][3], args)
-            book.record(read_header(first), now["tokens_per_second"], context_used=600)
+            fastest = max(fastest, now["tokens_per_second"])
+        book.record(read_header(first), fastest, context_used=600)
         if number:
             path.unlink()
         fit = predict(header, Machine(10**12, 10**12, 2), book, plan)

@@ -386,6 +386,9 @@ def use(path: str, has_byte_tokens: bool, *, vocabulary_only: bool = False) -> b
         options = llama.llama_context_default_params()
         options.n_ctx, options.n_batch, options.n_ubatch = 64, 32, 32
         options.n_threads = options.n_threads_batch = 1
+        # As Grove's engine makes its contexts.
+        options.n_seq_max = options.n_outputs_max = 16
+        options.kv_unified = options.swa_full = True
         context = llama.llama_init_from_model(weights, options)
         if not context:
             llama.llama_model_free(weights)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
+import threading
 from pathlib import Path
 
 import pytest
 
 from desktop_app.errors import KnownError
 from desktop_app.weights.connections import Connections, certificate_context, proxy_for
-from tests.fakes.hub import FakeHub
+from desktop_app.weights.transfer import Patience, Result, Transfer, Wanted
+from tests.fakes.hub import FakeHub, Fault
 
 
 def test_nothing_connects_outside_of_an_action(connections: Connections, fake: FakeHub) -> None:
@@ -92,6 +96,70 @@ def test_a_request_goes_through_the_proxy(
     with connections.action("search", "x"), connections.client() as client:
         assert client.get("http://hub.example/api/models").status_code == 200
     assert connections.entries()[0].hosts == ["hub.example"]
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    """A certificate for loopback with its key, in one file."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed")
+    key, made = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", made,
+         "-days", "2", "-subj", "/CN=localhost",
+         "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    made.write_bytes(made.read_bytes() + key.read_bytes())
+    return made
+
+
+def test_protected_connections(
+    connections: Connections, fake: FakeHub, certificate: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Breaks, cancels and stalls work the same under TLS; a certificate that is not known stops."""
+    source = fake.path("maker/Tiny-GGUF/blob.Q4_0.gguf")
+    assert source is not None
+    with FakeHub(fake.folder, certificate=certificate) as hub:
+        wanted = Wanted(f"{hub.url}/maker/Tiny-GGUF/resolve/main/blob.Q4_0.gguf")
+
+        def fetch(stop: threading.Event | None = None) -> Result:
+            with connections.action("download", "x", cancel=stop):
+                quick = Patience(0.01, 0.05, 20)
+                return Transfer(connections, wanted, tmp_path / "out", patience=quick).run(
+                    lambda p: stop.set() if stop and p.phase == "downloading" else None, stop
+                )
+
+        with pytest.raises(KnownError) as caught:
+            fetch()
+        assert caught.value.code == "certificate"
+        connections.close()
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
+        hub.plan.extend([Fault("close", 1_000_000), Fault("stall", 500_000)])
+        result = fetch()
+        assert result.verified
+        assert result.breaks == 2
+        assert (tmp_path / "out").read_bytes() == source.read_bytes()
+        (tmp_path / "out").unlink()
+        with pytest.raises(KnownError) as caught:
+            fetch(threading.Event())
+        assert caught.value.code == "cancelled"
+        connections.close()
+
+
+def test_an_unprotected_detour_is_refused(
+    connections: Connections, fake: FakeHub, certificate: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
+    with FakeHub(fake.folder, certificate=certificate) as hub:
+        monkeypatch.setattr(FakeHub, "files_url", property(lambda _self: "http://localhost:9"))
+        wanted = Wanted(f"{hub.url}/maker/Tiny-GGUF/resolve/main/blob.Q4_0.gguf")
+        with connections.action("download", "x"), pytest.raises(KnownError) as caught:
+            Transfer(connections, wanted, tmp_path / "out").run()
+        assert caught.value.code == "hub-refused"
+        connections.close()
 
 
 def test_a_missing_certificate_bundle_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
