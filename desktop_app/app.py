@@ -104,6 +104,7 @@ def _run(app: QApplication, profile: Profile, instance: SingleInstance) -> int:
     finally:
         # The order matters: replies end and are written, then the writer ends, then the bridge.
         release_signals()
+        window.hub.close()
         session.close()
         library.close()
         bridge.close()
@@ -124,6 +125,9 @@ def _prepare_environment() -> None:
     # Qt's wheels have no fcitx plugin; fcitx speaks IBus's protocol as well.
     if os.environ.get("QT_IM_MODULE", "").startswith("fcitx"):
         os.environ["QT_IM_MODULE"] = "ibus"
+    wanted = os.environ.get("QT_IM_MODULES", "")
+    if "fcitx" in wanted and "ibus" not in wanted:
+        os.environ["QT_IM_MODULES"] = f"{wanted};ibus"
 
 
 def _end_on_signals(app: QApplication) -> Callable[[], None]:

@@ -68,6 +68,7 @@ class PageVerbs(QObject):
         self.session = page.session
         self.ask_for_weights: Callable[[], object] = lambda: None
         self.show_prompt: Callable[[Conversation, int | None], object] = lambda _c, _h: None
+        self.show_details: Callable[[Conversation, int], object] = lambda _c, _n: None
         self._creating = False
         page.submitted.connect(self.send)
         page.composer.stop_wanted.connect(self.stop)
@@ -87,6 +88,7 @@ class PageVerbs(QObject):
         rows.copy_requested.connect(lambda _id: page.toast.tell(tr("page.copied"), icon="copy"))
         rows.copy_to_chat_requested.connect(self.copy_to_new_chat)
         rows.delete_requested.connect(self.delete)
+        rows.details_requested.connect(self.show_details_of)
         rows.edit_saved.connect(self.save_edit)
         rows.elsewhere_requested.connect(self.show_version)
         rows.version_requested.connect(self.switch_version)
@@ -381,6 +383,11 @@ class PageVerbs(QObject):
         self.page.toast.tell(tr("page.smaller_context", tokens=settings.context_length))
         self.session.load_weights(Path(path))
         self.session.continue_reply(conversation, node_id)
+
+    @message_verb
+    def show_details_of(self, conversation: Conversation, node_id: int) -> None:
+        """How a reply was made, and why it failed."""
+        self.show_details(conversation, node_id)
 
     @message_verb
     def show_prompt_of(self, conversation: Conversation, node_id: int) -> None:

@@ -117,7 +117,7 @@ class TrashWindow(QDialog):
         box.setDefaultButton(keep)
         box.exec()
         if box.clickedButton() is erase:
-            self._bridge.when_done(self._library.empty_trash(), self._emptied, self._failed)
+            self._bridge.when_done(self._session.empty_trash(), self._emptied, self._failed)
 
     def _show(self, trash: Trash) -> None:
         self.list.clear()

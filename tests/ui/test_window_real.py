@@ -123,3 +123,15 @@ def test_the_prompt_window_shows_text_and_tokens(open_desk: Open) -> None:
     assert "<|im_start|>" in tokens
     assert desk.last(Role.USER)
     shown.close()
+
+
+def test_the_details_window_says_how_a_reply_was_made(open_desk: Open) -> None:
+    from desktop_app.ui.details_window import DetailsWindow
+
+    desk = open_desk()
+    desk.say("Hello there")
+    shown = DetailsWindow(desk.window, desk.bridge, desk.chat, desk.last())
+    desk.wait(lambda: "tokens_written: 24" in shown._text.toPlainText())
+    assert "seed" in shown._text.toPlainText()
+    assert "Hello" not in shown._text.toPlainText()
+    shown.close()
