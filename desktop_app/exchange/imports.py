@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -23,6 +23,8 @@ from desktop_app.exchange import export, oasst
 from desktop_app.exchange.files import parse_json, parse_lines, read_text
 from desktop_app.exchange.library import Chats, Dump, canonical
 
+BATCH_MESSAGES: Final = 2_000
+"""Messages that are written in one transaction, in about a second."""
 _NAMES: Final = uuid.UUID("5f0f4f5a-7c3b-5b52-9d3c-6f61736f7661")
 """Name space of the uids that imported chats get from their ids (RFC 9562, version 5)."""
 
@@ -55,18 +57,19 @@ class Report:
 def read_into(
     library: Chats, path: Path, *, progress: Callable[[float], None] | None = None
 ) -> Report:
-    """Add the chats of a file, all or none, as one step of the library's undo.
+    """Add the chats of a file as a step of the library's undo.
 
-    KnownError says why the file cannot be read or the library not be written.
+    KnownError says why the file cannot be read (nothing is added then) or the library not be
+    written.  Up to `BATCH_MESSAGES` messages go in all or none; a bigger file goes in by several
+    such steps, because replies that are being written wait for the disk meanwhile.  After a failure
+    in the middle, importing the file again adds the rest.
     Any thread but the one that resolves the library's futures.
     """
     form, dumps = understand(path)
     report = Report(form)
     known = _Known(library)
     wanted: list[Dump] = []
-    for n, dump in enumerate(dumps):
-        if progress is not None:
-            progress(n / len(dumps))
+    for dump in dumps:
         copy_of = known.copy_of(dump)
         if copy_of == _SAME:
             report.skipped += 1
@@ -78,11 +81,28 @@ def read_into(
         chat = dump.get("chat") or {}
         chat = {**chat, "extra": {**(chat.get("extra") or {}), "copy_of": copy_of}}
         wanted.append({**dump, "chat": chat})
-    if wanted:
-        report.chat_ids = library.import_chats(wanted).result()
-        report.added = len(wanted)
-        report.messages = sum(len(dump["messages"]) for dump in wanted)
+    for batch in _batches(wanted):
+        if progress is not None:
+            progress(report.added / len(wanted))
+        report.chat_ids += library.import_chats(batch).result()
+        report.added += len(batch)
+        report.messages += sum(len(dump["messages"]) for dump in batch)
     return report
+
+
+def _batches(dumps: Sequence[Dump]) -> Iterator[list[Dump]]:
+    """Neighbours of at most `BATCH_MESSAGES` messages together."""
+    batch: list[Dump] = []
+    size = 0
+    for dump in dumps:
+        count = len(dump["messages"])
+        if batch and size + count > BATCH_MESSAGES:
+            yield batch
+            batch, size = [], 0
+        batch.append(dump)
+        size += count
+    if batch:
+        yield batch
 
 
 _SAME: Final = "="

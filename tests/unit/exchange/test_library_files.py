@@ -163,6 +163,36 @@ def test_a_file_that_breaks_late_adds_nothing(tmp_path: Path) -> None:
         assert two.chats().result() == []
 
 
+def test_a_big_file_goes_in_by_batches_and_a_failure_is_mended_by_doing_it_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(imports, "BATCH_MESSAGES", 40)
+    file = tmp_path / "a.json"
+    with library(tmp_path / "one") as one:
+        fill(one, random.Random(8), chats=5, edits=25)
+        whole = export.write(one, file)
+    with library(tmp_path / "two") as two:
+        real, calls = two.import_chats, 0
+
+        def full(dumps: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            if calls == 2:
+                raise KnownError("disk-full", "The disk is full.")
+            return real(dumps)
+
+        monkeypatch.setattr(two, "import_chats", full)
+        with pytest.raises(KnownError):
+            imports.read_into(two, file)
+        some = len(two.chats().result())
+        assert 0 < some < 5
+        shares: list[float] = []
+        report = imports.read_into(two, file, progress=shares.append)
+        assert (report.added, report.skipped, report.copies) == (5 - some, some, 0)
+        assert shares == sorted(shares)
+        assert two.counts().result()["messages"] == whole.messages
+
+
 def test_a_failed_export_leaves_the_old_file(tmp_path: Path) -> None:
     file = tmp_path / "a.json"
     file.write_text("old")
