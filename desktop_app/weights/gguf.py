@@ -285,7 +285,8 @@ def _interpret(raw: RawHeader) -> Header:
     heads_per_block = _counts(raw, architecture, "attention.head_count")
     kv_per_block = _counts(raw, architecture, "attention.head_count_kv") or heads_per_block
     heads = max(heads_per_block, default=0)
-    blocks = _number(raw, architecture, "block_count")
+    # Bounded here for the kinds whose numbers nobody else checks.
+    blocks = min(_number(raw, architecture, "block_count"), gguf_checks.MAX_BLOCKS)
     head = embedding // heads if heads else 0
     file_type = _file_type(raw)
     return Header(

@@ -175,6 +175,13 @@ def test_a_vocabulary_alone_is_accepted_but_is_no_weights() -> None:
     assert found.tensor_count == 0
 
 
+def test_a_hostile_count_takes_no_memory() -> None:
+    keys = [k for k in Shape().keys() if b"block_count" not in k]  # noqa: SIM118 - not a mapping
+    found = read_header(header([*keys, key("llama.block_count", U32, 2**32 - 1)], []))
+    assert found.kind == "vocabulary"
+    assert len(found.kv_heads_per_block) <= 512
+
+
 def test_kinds_of_files_that_only_accompany_weights() -> None:
     projector = header([key("general.architecture", STR, "clip")], [("v.a", (4, 4), "F16")])
     assert read_header(projector + bytes(64)).kind == "projector"
