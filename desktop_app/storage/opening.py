@@ -111,7 +111,10 @@ def _check_untouched(profile: Profile, keys: KeyProvider, vfs: str | None) -> in
     -1 where that cannot be told before a half-written transaction is rolled back (a crash while the
     library was made).
     """
-    db = connect(profile.database, keys, vfs=vfs, read_only=True)
+    try:
+        db = connect(profile.database, keys, vfs=vfs, read_only=True)
+    except apsw.ReadOnlyError:
+        return -1
     try:
         return _check(db, profile)
     except apsw.ReadOnlyError:
@@ -211,7 +214,7 @@ def _check(db: apsw.Connection, profile: Profile) -> int:
     tables = db.execute("SELECT count(*) FROM sqlite_schema").get
     if tables and marker != schema.APPLICATION_ID:
         raise apsw.NotADBError(f"application id {marker:#x} is not Grove's")
-    report = quick_check(db)
+    report = _check_tables(db)
     if report != "ok":
         raise apsw.CorruptError(report)
     if not tables:
@@ -221,6 +224,23 @@ def _check(db: apsw.Connection, profile: Profile) -> int:
     if version <= 0:
         raise apsw.CorruptError(f"schema version {version}")
     return version
+
+
+def _check_tables(db: apsw.Connection) -> str:
+    """quick_check of every table but the inner logic of the search index.
+
+    SQLite has FTS5 compare the whole index with its text, which takes ten times as long as all the
+    rest (0.9 s against 0.1 s for 35,000 messages); `Library.check` does that too.
+    """
+    names = db.execute(
+        "SELECT name FROM sqlite_schema WHERE type = 'table' AND sql NOT LIKE 'CREATE VIRTUAL%'"
+    ).fetchall()
+    for (name,) in names:
+        quoted = str(name).replace("'", "''")
+        for (report,) in db.execute(f"PRAGMA main.quick_check('{quoted}')"):
+            if report != "ok":
+                return str(report)
+    return "ok"
 
 
 def quick_check(db: apsw.Connection) -> str:
