@@ -222,6 +222,12 @@ def test_a_second_grove_on_the_same_profile(grove: Grove, weights: Path) -> None
         assert "Grove with" in first.stdout.readline()
         sentence = refused(ask(grove, weights), "profile-busy")
         assert "already" in sentence or "another" in sentence.lower()
+        # Looking is allowed beside it.
+        assert len(grove("chats", "--json").ok().json) == 1
+        assert grove("search", "--json", "Hello").ok().json
+        assert grove("doctor", "--json").ok().json["counts"]["chats"] == 1
+        assert grove("export", "--all", "--json", "-o", grove.profile / "x.json").ok().json
+        refused(grove("import", "--json", grove.profile / "x.json"), "profile-busy")
         first.communicate("/quit\n", timeout=30)
     assert ask(grove, weights).status == 0
 
