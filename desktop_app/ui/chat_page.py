@@ -251,6 +251,8 @@ class ChatPage(QWidget):
         self.bridge.when_done(conversation.need(path), loaded, self.tell_error)
 
     def _show_path(self, conversation: Conversation) -> None:
+        if conversation.head_id != self._shown_head:
+            self._keep_place()  # the transcript still shows the branch that is left
         rows = rows_of(conversation, self._live)
         self.transcript.set_rows(rows, keep=self._keep)
         self._keep = 0

@@ -248,6 +248,24 @@ def test_unsent_text_is_kept_for_each_chat_and_for_the_new_one(open_desk: Open) 
     assert field.toPlainText() == "another chat's beginning"
 
 
+def test_each_branch_comes_back_where_it_was_read(open_desk: Open) -> None:
+    desk = open_desk()
+    for _ in range(3):
+        desk.say("count 400")
+    page = desk.window.page
+    prompt = desk.chat.path()[0]
+    page.transcript.set_position(desk.chat.path()[2], 40)
+    place = page.transcript.position()
+    page.transcript.edit_saved.emit(prompt, "count 300", EditMode.ASK_AGAIN.value)
+    desk.wait_quiet()
+    page.transcript.elsewhere_requested.emit(desk.chat.path()[0], 1)
+    desk.wait(lambda: page.transcript.position() == place)
+    desk.close()
+    again = open_desk()
+    again.wait(lambda: again.window.page.conversation is not None)
+    again.wait(lambda: again.window.page.transcript.position() == place)
+
+
 def test_quit_while_writing_keeps_what_was_written(open_desk: Open) -> None:
     desk = open_desk()
     desk.say("wait", wait=False)
@@ -332,7 +350,9 @@ def test_settings_are_in_force_and_kept(open_desk: Open) -> None:
     assert switch is not None
     QTest.mouseClick(switch, Qt.MouseButton.LeftButton)
     assert desk.settings.offline
-    assert "Offline" in desk.window.sidebar.connection._text.full_text
+    line = desk.window.sidebar.connection
+    names = [line.accessibleName(), *(w.accessibleName() for w in line.findChildren(QWidget))]
+    assert any("Offline" in name for name in names)
     settings.close()
     desk.close()
     assert open_desk().settings.offline
