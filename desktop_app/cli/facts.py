@@ -19,6 +19,7 @@ from desktop_app.cli.frame import opened, profile_of, reading
 from desktop_app.cli.terminal import one_line, print_json, safe, say, styled
 from desktop_app.conversation.node import State
 from desktop_app.errors import KnownError
+from desktop_app.exchange.imports import many
 from desktop_app.inference.engine import engine_command
 from desktop_app.inference.protocol import PROTOCOL_VERSION, Hello, ProtocolError, decode_event
 from desktop_app.inference.sampling import Sampling
@@ -203,7 +204,7 @@ def _test_engine() -> str:
     hello = engine_hello()
     if hello.protocol != PROTOCOL_VERSION:
         raise KnownError("engine-version", "The engine is of another version. Install Grove again.")
-    return f"{hello.engine}, {len(hello.devices)} device(s)"
+    return f"{hello.engine}, {many(len(hello.devices), 'device')}"
 
 
 def _test_reply(profile: Profile, weights: Path) -> str:

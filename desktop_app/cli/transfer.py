@@ -13,6 +13,7 @@ from desktop_app.cli.terminal import note, print_json, say
 from desktop_app.conversation.node import ChatInfo
 from desktop_app.errors import KnownError
 from desktop_app.exchange import export, imports
+from desktop_app.exchange.imports import many
 from desktop_app.storage import restore_backup
 
 
@@ -65,7 +66,8 @@ def run_export(args: argparse.Namespace) -> int:
     if args.json:
         print_json(result)
     else:
-        say(f"{written.chats} chats with {written.messages} messages are in {args.output}.")
+        chats, messages = many(written.chats, "chat"), many(written.messages, "message")
+        say(f"{args.output} holds {chats} with {messages}.")
     return 0
 
 

@@ -46,12 +46,18 @@ class Report:
         """One sentence for the person."""
         if not self.added:
             return "Everything in this file is in your library already."
-        said = f"{self.added} chats with {self.messages} messages were added."
+        were = "was" if self.added == 1 else "were"
+        said = f"{many(self.added, 'chat')} with {many(self.messages, 'message')} {were} added."
         if self.skipped:
-            said += f" {self.skipped} were in your library already."
+            said += f" {self.skipped} in this file you had already."
         if self.copies:
-            said += f" {self.copies} differ from chats you have and stand beside them as copies."
+            said += f" {self.copies} of these differ from what you have and stand beside it."
         return said
+
+
+def many(count: int, noun: str) -> str:
+    """ "1 chat", "2 chats"."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def read_into(
