@@ -9,6 +9,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from dataclasses import dataclass
 from itertools import pairwise
+from time import perf_counter
 
 from PySide6.QtCore import QPointF, QRectF
 from PySide6.QtGui import QPainter
@@ -24,6 +25,7 @@ PARSE_LIMIT_MS = 12.0
 """How long one call may parse; the rest follows when it is scrolled to."""
 
 _REST_CHARS_PER_LINE = 80
+_FIND_S = 0.3
 _MANY = 60
 _FAR_PX = 4000.0
 """After so many pieces were laid out, those this far out of view give their layout back."""
@@ -271,6 +273,40 @@ class MessageBody:
         metrics_width = len(name[:18]) * self._look.theme.px(6.6)
         right = piece.width - 8 - (metrics_width + 8 if name else 0)
         return QRectF(right - 24, self._tops[first] + 4, 24, 24)
+
+    def piece_with(self, words: str) -> int:
+        """The index of the first piece that has these words in any case, -1 for none.
+
+        Parses on until they come, for a third of a second at most.
+        """
+        folded, index, start = words.casefold(), 0, perf_counter()
+        while True:
+            for piece in self._pieces[index:]:
+                if folded in piece.block.plain().casefold():
+                    return index
+                index += 1
+            index = max(0, index - 1)  # the last one may have been cut short
+            if perf_counter() - start > _FIND_S or not self.parse_more():
+                return -1
+
+    def links(self) -> list[str]:
+        """Addresses in the text that may be opened, each once, in order."""
+        found: dict[str, None] = {}
+        for piece in self._pieces:
+            table = piece.block.table
+            cells = [piece.block.runs]
+            if table is not None:
+                cells += [cell for row in (table.head, *table.rows) for cell in row]
+            found.update({run.link: None for cell in cells for run in cell if run.link})
+        return list(found)
+
+    def codes(self) -> list[tuple[int, str]]:
+        """The code blocks: index of the first piece, and the language."""
+        return [
+            (index, piece.block.language)
+            for index, piece in enumerate(self._pieces)
+            if isinstance(piece, CodePiece) and not piece.block.joined
+        ]
 
     def end(self) -> Spot:
         """The place after the last letter."""

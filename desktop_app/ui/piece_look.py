@@ -23,6 +23,7 @@ class PieceLook:
         self.style = style
         self.role = role
         self.ratio = 1.0
+        self.find = ""  # words that are searched for: shown on a ground of their own
         self._formats: dict[tuple[Look, bool, int], QTextCharFormat] = {}
 
     def color(self, role: str) -> QColor:

@@ -30,6 +30,7 @@ from desktop_app.ui.piece_look import PieceLook
 
 LINE_SEPARATOR = "\u2028"
 QUOTE_STEP = 16.0
+_MOST_HITS = 200
 CODE_PAD = QPointF(14, 10)
 Selected = tuple[int, int]
 
@@ -71,6 +72,8 @@ class Piece:
         self.segments: list[Segment] = []
         self.waits_for: set[str] = set()
         self._boxes: list[QRectF] | None = None
+        self._found: list[Selected] = []
+        self._found_for = ""
 
     # Building
 
@@ -105,6 +108,7 @@ class Piece:
         self.document = None
         self.segments = []
         self._boxes = None
+        self._found_for = ""
 
     def _room(self) -> float:
         return max(40.0, self.width - self.x)
@@ -231,20 +235,35 @@ class Piece:
         self._paint_below(painter)
         context = QAbstractTextDocumentLayout.PaintContext()
         context.clip = clip.translated(-self.origin)
+        marked = [self._selection(start, end, "ochresoft") for start, end in self._hits()]
         if selected is not None:
-            context.selections = [self._selection(*selected)]
+            marked.append(self._selection(*selected, "soft2"))
+        context.selections = marked
         self.document.documentLayout().draw(painter, context)
         painter.restore()
         self._paint_marker(painter)
 
-    def _selection(self, start: int, end: int) -> QAbstractTextDocumentLayout.Selection:
+    def _hits(self) -> list[Selected]:
+        """Where the words stand that are searched for."""
+        words = self.look.find
+        if not words or self.document is None:
+            return []
+        if self._found_for != words:
+            self._found_for, self._found = words, []
+            cursor = self.document.find(words, 0)
+            while not cursor.isNull() and len(self._found) < _MOST_HITS:
+                self._found.append((cursor.selectionStart(), cursor.selectionEnd()))
+                cursor = self.document.find(words, cursor)
+        return self._found
+
+    def _selection(self, start: int, end: int, role: str) -> QAbstractTextDocumentLayout.Selection:
         assert self.document is not None
         made = QAbstractTextDocumentLayout.Selection()
         cursor = QTextCursor(self.document)
         cursor.setPosition(start)
         cursor.setPosition(min(end, self.length), QTextCursor.MoveMode.KeepAnchor)
         shown = QTextCharFormat()
-        shown.setBackground(self.look.color("soft2"))
+        shown.setBackground(self.look.color(role))
         made.cursor = cursor
         made.format = shown
         return made

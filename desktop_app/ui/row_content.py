@@ -40,13 +40,21 @@ class Place:
 class Looks:
     """The piece looks of one theme, shared by all rows."""
 
-    def __init__(self, theme: Theme, ratio: float) -> None:
+    def __init__(self, theme: Theme, ratio: float, find: str = "") -> None:
         self.theme = theme
         self.reading = PieceLook(theme)
         self.prompt = PieceLook(theme, ground="canvas")  # code on the block behind a prompt
         self.quiet = PieceLook(theme, style="draft", role="text2")
         for look in (self.reading, self.prompt, self.quiet):
             look.ratio = ratio
+        self.find = ""
+        self.set_find(find)
+
+    def set_find(self, words: str) -> None:
+        """Mark these words wherever they stand."""
+        self.find = words
+        for look in (self.reading, self.prompt, self.quiet):
+            look.find = words
 
     def of(self, view: RowView) -> PieceLook:
         """The look of a message's text."""

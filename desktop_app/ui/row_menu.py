@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from PySide6.QtGui import QAction
 from PySide6.QtWidgets import QMenu, QWidget
@@ -11,12 +11,26 @@ from desktop_app.ui import icons
 from desktop_app.ui.row_view import RowState, RowView
 from desktop_app.ui.words import tr
 
-Ask = Callable[[str], None]
-"""Called with the verb that was chosen."""
+Ask = Callable[[str, object], None]
+"""Called with the verb that was chosen and its value, if any."""
+
+_MOST_ENTRIES = 20
 
 
-def message_menu(parent: QWidget, view: RowView, ask: Ask, *, selection: bool = False) -> QMenu:
-    """The menu of a message; `selection` adds copying what is selected."""
+def message_menu(
+    parent: QWidget,
+    view: RowView,
+    ask: Ask,
+    *,
+    selection: bool = False,
+    links: Sequence[str] = (),
+    codes: Sequence[tuple[int, str]] = (),
+) -> QMenu:
+    """The menu of a message.
+
+    `selection` adds copying what is selected.  `links` and `codes` (index and language) are what
+    the pointer reaches in the text: here they are for the keyboard.
+    """
     menu = QMenu(parent)
 
     def add(verb: str, text: str, icon: str, role: str = "text2", keys: str = "") -> QAction:
@@ -24,7 +38,7 @@ def message_menu(parent: QWidget, view: RowView, ask: Ask, *, selection: bool = 
         if keys:
             action.setShortcut(keys)
             action.setShortcutVisibleInContextMenu(True)
-        action.triggered.connect(lambda: ask(verb))
+        action.triggered.connect(lambda: ask(verb, None))
         action.setObjectName(f"message.menu.{verb}")
         return action
 
@@ -42,6 +56,10 @@ def message_menu(parent: QWidget, view: RowView, ask: Ask, *, selection: bool = 
             add("continue", tr("row.continue"), "play")
     add("copy", tr("row.copy"), "copy")
     add("star", tr("row.unstar" if view.starred else "row.star"), "star")
+    _add_list(
+        menu, tr("row.copy_code"), "copy_code", [(i, name or "text") for i, name in codes], ask
+    )
+    _add_list(menu, tr("row.open_link"), "link", [(link, link) for link in links], ask)
     menu.addSeparator()
     add("copy_to_chat", tr("row.copy_to_new_chat"), "git-branch")
     add("keep_path", tr("row.keep_only_path"), "route")
@@ -52,6 +70,23 @@ def message_menu(parent: QWidget, view: RowView, ask: Ask, *, selection: bool = 
     menu.addSeparator()
     add("delete", delete_words(view), "trash-2", "clay")
     return menu
+
+
+def _add_list(
+    menu: QMenu, title: str, verb: str, entries: Sequence[tuple[object, str]], ask: Ask
+) -> None:
+    """One action for one entry, a menu for several."""
+    if not entries:
+        return
+    icon = icons.icon("clipboard" if verb == "copy_code" else "external-link")
+    holder = menu if len(entries) == 1 else menu.addMenu(icon, title)
+    for number, (value, name) in enumerate(entries[:_MOST_ENTRIES], 1):
+        text = title if len(entries) == 1 else f"{number}. {name[:60]}".replace("&", "&&")
+        action = holder.addAction(text)
+        if len(entries) == 1:
+            action.setIcon(icon)
+        action.setObjectName(f"message.menu.{verb}.{number}")
+        action.triggered.connect(lambda _on=False, value=value: ask(verb, value))
 
 
 def delete_words(view: RowView) -> str:

@@ -216,6 +216,14 @@ class RowStack:
             return None
         return Anchor(keep, index, -1, self._tops[index] - scroll)
 
+    def anchor_to(self, index: int, words: str, height: float) -> Anchor:
+        """A row near the top of a view, or the first of these words in it a third down."""
+        message_id = self.rows[index].message_id
+        piece = self.content(self.rows[index]).body.piece_with(words) if words else -1
+        if piece >= 0:
+            return Anchor(message_id, index, piece, height * 0.3)
+        return Anchor(message_id, index, -1, 24.0 if index else TOP)
+
     def anchored(self, anchor: Anchor) -> float:
         """How far to scroll so that the anchor stands where it stood."""
         index = self.index.get(anchor.message_id, min(anchor.row, len(self.rows) - 1))

@@ -28,7 +28,7 @@ from desktop_app.ui.controls import name_control
 from desktop_app.ui.maths import maths
 from desktop_app.ui.row import Row
 from desktop_app.ui.row_content import Looks, Place, RowContent, column_in
-from desktop_app.ui.row_stack import OVERSCAN, TOP, Anchor, RowStack
+from desktop_app.ui.row_stack import OVERSCAN, Anchor, RowStack
 from desktop_app.ui.row_view import RowView
 from desktop_app.ui.transcript_keys import Keys
 from desktop_app.ui.transcript_pointer import JumpButton, Pointer
@@ -65,7 +65,8 @@ class Transcript(QAbstractScrollArea):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self._stack = RowStack(Looks(theme.current(), self.devicePixelRatioF()))
+        self._looks = Looks(theme.current(), self.devicePixelRatioF())
+        self._stack = RowStack(self._looks)
         self._live: dict[int, Row] = {}
         self._spare: list[Row] = []
         self._left = 0.0
@@ -376,10 +377,15 @@ class Transcript(QAbstractScrollArea):
         if index is None:
             return
         self._at_end = False
-        self._restore(Anchor(message_id, index, -1, 24.0 if index else TOP))
+        self._restore(self._stack.anchor_to(index, self._looks.find, self.viewport().height()))
         self._make_current(message_id)
         self._set_active()
         self._live[message_id].flash()
+
+    def set_find(self, words: str) -> None:
+        """Mark these words in all messages ("" for none); `reveal` then goes to the first."""
+        self._looks.set_find(words.strip())
+        self.update_rows()
 
     def scroll_to_end(self) -> None:
         """Scroll to the last message and stay at the end while it grows."""
@@ -400,12 +406,6 @@ class Transcript(QAbstractScrollArea):
             return
         super().wheelEvent(event)
 
-    def changeEvent(self, event: QEvent) -> None:
-        super().changeEvent(event)
-        if event.type() == QEvent.Type.LanguageChange:
-            self._refresh_rows()
-            self.relayout()
-
     def event(self, event: QEvent) -> bool:
         if event.type() == QEvent.Type.DevicePixelRatioChange:
             self._restyle()
@@ -413,7 +413,8 @@ class Transcript(QAbstractScrollArea):
 
     def _restyle(self) -> None:
         anchor = self._stack.anchor(self._scroll())
-        self._stack.set_looks(Looks(theme.current(), self.devicePixelRatioF()))
+        self._looks = Looks(theme.current(), self.devicePixelRatioF(), self._looks.find)
+        self._stack.set_looks(self._looks)
         self._refresh_rows()
         self._restore(anchor)
         self.viewport().update()
@@ -424,11 +425,9 @@ class Transcript(QAbstractScrollArea):
             row.update()
 
     def _formula_ready(self, tex: str) -> None:
-        hit = [one for one, content in self._stack.contents() if content.formula_ready(tex)]
-        for message_id in hit:
-            row = self._live.get(message_id)
-            if row is not None:
-                row.update()
+        hit = {one for one, content in self._stack.contents() if content.formula_ready(tex)}
+        for message_id in self._live.keys() & hit:
+            self._live[message_id].update()
         if hit:
             self._settle.start()
 
@@ -471,9 +470,8 @@ class Transcript(QAbstractScrollArea):
             y = 0.0 if bottom - top > height or top < scroll else height - (bottom - top)
             self._at_end = index == len(self.rows) - 1 and y > 0
             self._restore(Anchor(message_id, index, -1, y))
-        row = self._live.get(message_id)
-        if row is not None:
-            row.setFocus(Qt.FocusReason.TabFocusReason)
+        if message_id in self._live:
+            self._live[message_id].setFocus(Qt.FocusReason.TabFocusReason)
 
     def row_focused(self, row: Row) -> None:
         """A row got the focus."""
@@ -504,6 +502,10 @@ class Transcript(QAbstractScrollArea):
         view = self.view_of(message_id)
         if view is not None:
             self._verbs.act(view, verb, value)
+
+    def copy_code(self, message_id: int, first: int) -> None:
+        """Put the code block that begins with this piece on the clipboard."""
+        self._pointer.copy_code(message_id, first)
 
     def open_menu(self, message_id: int, at: QPoint) -> None:
         """The menu of a message at a global point."""

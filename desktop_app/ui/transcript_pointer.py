@@ -143,7 +143,7 @@ class Pointer:
         if first >= 0:
             self._pressed_code = (0, -1)
             if self._code_button_at(point) == (message_id, first):
-                self._copy_code(message_id, first)
+                self.copy_code(message_id, first)
             return
         link = self._pressed_link
         self._pressed_link = ""
@@ -169,7 +169,7 @@ class Pointer:
         for one in changed:
             self._repaint(one)
 
-    def _copy_code(self, message_id: int, first: int) -> None:
+    def copy_code(self, message_id: int, first: int) -> None:
         """Put a code block on the clipboard and say so for a moment."""
         content = self._view.content_of(message_id)
         if content is None:

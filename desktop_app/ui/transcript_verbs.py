@@ -9,6 +9,7 @@ from PySide6.QtCore import QPoint, Qt
 from PySide6.QtGui import QGuiApplication
 from PySide6.QtWidgets import QMenu
 
+from desktop_app.ui.markdown import openable
 from desktop_app.ui.row_content import GUTTER
 from desktop_app.ui.row_menu import message_menu
 from desktop_app.ui.row_view import EditMode, RowView
@@ -67,6 +68,10 @@ class Verbs:
         elif verb == "save" and isinstance(value, tuple):
             self._end_editing(message_id)
             view.edit_saved.emit(message_id, str(value[0]), EditMode(value[1]).value)
+        elif verb == "copy_code" and isinstance(value, int):
+            view.copy_code(message_id, value)
+        elif verb == "link" and openable(str(value)):
+            view.link_activated.emit(str(value))
         elif verb == "fold":
             self._fold(message_id)
         elif verb == "elsewhere":
@@ -94,11 +99,14 @@ class Verbs:
         row = view.view_of(message_id)
         if row is None:
             return
+        content = view.content_of(message_id)
         menu = message_menu(
             view,
             row,
-            lambda verb: view.act(message_id, verb),
+            lambda verb, value: view.act(message_id, verb, value),
             selection=not view.selection.is_empty,
+            links=content.body.links() if content is not None else (),
+            codes=content.body.codes() if content is not None else (),
         )
         menu.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         menu.popup(at)

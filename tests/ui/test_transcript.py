@@ -8,13 +8,14 @@ from itertools import pairwise
 
 import pytest
 from PySide6.QtCore import QPoint, QPointF, Qt
-from PySide6.QtGui import QGuiApplication
+from PySide6.QtGui import QAction, QGuiApplication
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QAbstractButton, QApplication, QPushButton
 from pytestqt.qtbot import QtBot
 
 from desktop_app.ui import maths, theme
 from desktop_app.ui.row import Row
+from desktop_app.ui.row_menu import message_menu
 from desktop_app.ui.row_view import Elsewhere, RowAction, RowState, RowView
 from desktop_app.ui.transcript import Transcript
 from tests.ui.sample_rows import mixed_rows, picture_rows, state_rows
@@ -417,6 +418,50 @@ def test_code_button_copies_the_whole_block(view: Transcript) -> None:
     QTest.mouseMove(view.viewport(), point)
     QTest.mouseClick(view.viewport(), Qt.MouseButton.LeftButton, pos=point)
     assert QGuiApplication.clipboard().text() == code
+
+
+def test_the_menu_reaches_links_and_code_by_keyboard(view: Transcript) -> None:
+    text = "[a](https://a.org) and https://b.org\n\n```sh\nls\n```"
+    shown = RowView(1, "assistant", text=text, below=14, versions=2)
+    view.set_rows([shown])
+    content = row(view, 1).content
+    assert content is not None
+    asked: list[tuple[str, object]] = []
+    menu = message_menu(
+        view,
+        shown,
+        lambda verb, value: asked.append((verb, value)),
+        links=content.body.links(),
+        codes=content.body.codes(),
+    )
+    actions = {one.objectName(): one for one in menu.findChildren(QAction)}
+    actions["message.menu.link.2"].trigger()
+    actions["message.menu.copy_code.1"].trigger()
+    assert asked == [("link", "https://b.org"), ("copy_code", 1)]
+    assert actions["message.menu.delete"].text() == "Delete this version and 14 below"
+    view.act(1, "copy_code", 1)
+    assert QGuiApplication.clipboard().text() == "ls"
+
+
+def test_found_words_are_marked_and_come_into_view(view: Transcript, look: theme.Theme) -> None:
+    text = "A paragraph.\n\n" * 80 + "The needle stands here."
+    view.set_rows([*mixed_rows(20), RowView(99, "assistant", text=text)])
+    view.set_position(1, 0)
+    view.set_find("NEEDLE")
+    view.reveal(99)
+    widget = row(view, 99)
+    assert widget.content is not None
+    piece = widget.content.body.pieces[-1]
+    top = widget.y() + widget.content.boxes.body_top + widget.content.body.top(80)
+    assert piece.block.plain() == "The needle stands here."
+    assert 0 < top < 690
+    ground = look.color("ochresoft")
+    image = view.viewport().grab().toImage()
+    row_pixels = [image.pixelColor(x, round(top) + 4) for x in range(60, 300)]
+    assert ground in row_pixels
+    view.set_find("")
+    image = view.viewport().grab().toImage()
+    assert ground not in [image.pixelColor(x, round(top) + 4) for x in range(60, 300)]
 
 
 def test_keys_walk_the_messages(view: Transcript) -> None:
