@@ -52,6 +52,7 @@ class Loading:
         self._speed_file = speed_file
         self._load: _Load | None = None
         self._header: Header | None = None
+        self._last: Path | None = None  # loaded in this run
         # Reading a header is quick, but the file may lie on a sleeping drive.
         self._files = ThreadPoolExecutor(1, thread_name_prefix="grove-files")
 
@@ -87,7 +88,8 @@ class Loading:
         """Start loading where nothing is; KnownError("no-weights") where there is no file."""
         if self._engine.loaded is not None or self._load is not None:
             return
-        path = self.default()
+        # After a crash the same weights again, and a word if they are gone: never quietly others.
+        path = self._last or self.default()
         if path is None:
             raise KnownError(
                 "no-weights",
@@ -170,6 +172,7 @@ class Loading:
             case Loaded(info=info):
                 self._load = None
                 _log.info("weights loaded: %s %s", info.architecture, info.quantisation)
+                self._last = load.path
                 self._remember(load.path)
                 if load.future.set_running_or_notify_cancel():
                     load.future.set_result(info)

@@ -180,6 +180,31 @@ def test_an_engine_killed_between_replies_starts_anew(stage: Stage) -> None:
     assert chat.tree.text(reply) == words(4)
 
 
+def test_after_a_crash_no_other_weights_write_on(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chat = stage.chat()
+    stage.session.send(chat, "crash")
+    stage.until_idle()
+    starter = stage.profile.root / "starter.gguf"
+    starter.touch()
+    monkeypatch.setattr(loading, "starter_weights", lambda: starter)
+    moved = stage.weights.rename(stage.profile.root / "bad-moved.gguf")
+
+    def check(spec: Any, *_: object) -> Any:
+        if not Path(spec.path).exists():
+            raise KnownError("weights-missing", "The file is gone.")
+
+    monkeypatch.setattr(loading, "check_file", check)
+    _, reply = stage.session.send(chat, "count 3")
+    stage.until_idle()
+    assert chat.tree.node(reply).failure == "weights-missing"
+    moved.rename(stage.weights)
+    stage.session.continue_reply(chat, reply)
+    stage.until_idle()
+    assert (chat.tree.text(reply), chat.tree.node(reply).author) == (words(3), "tale")
+
+
 def test_removing_undoing_and_redoing_a_streaming_reply(stage: Stage) -> None:
     chat = stage.chat()
     user, reply = stage.session.send(chat, "wait")
