@@ -30,6 +30,7 @@ MENUS: Final[dict[str, tuple[Command, ...]]] = {
     "file": (
         Command("new_chat", ("Ctrl+N",), "square-pen"),
         Command("open_weights", ("Ctrl+O",), "file-up"),
+        Command("weights_page", ("Ctrl+Shift+G",), "download"),
         SEPARATOR,
         Command("trash", (), "trash-2"),
         Command("settings", ("Ctrl+,",), "settings"),
@@ -122,6 +123,7 @@ def chat_menu(parent: QWidget, actions: dict[str, QAction], *, pin: QAction) -> 
     menu.addAction(actions["show_prompt"])
     menu.addAction(actions["keep_only_path"])
     menu.addSeparator()
+    menu.addAction(actions["weights_page"])
     menu.addAction(actions["open_weights"])
     menu.addAction(actions["trash"])
     menu.addAction(actions["settings"])

@@ -73,6 +73,7 @@ def weights_menu(
     session: Session,
     choose: Callable[[Path], object],
     open_file: Callable[[], object],
+    open_page: Callable[[], object] | None = None,
 ) -> QMenu:
     """Known files with a mark at the loaded one, and the way to others."""
     menu = QMenu(parent)
@@ -86,6 +87,8 @@ def weights_menu(
         action.triggered.connect(lambda _on=False, path=path: choose(path))
     if not menu.isEmpty():
         menu.addSeparator()
+    if open_page is not None:
+        menu.addAction(icons.icon("download"), tr("menu.weights_page"), open_page)
     menu.addAction(icons.icon("file-up"), tr("menu.open_weights"), open_file)
     if loaded is not None or session.is_loading:
         menu.addAction(icons.icon("unplug"), tr("menu.unload_weights"), session.unload)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from PySide6.QtCore import QLocale, Qt, Signal
+from PySide6.QtCore import QLocale, QRectF, QSize, Qt, Signal
 from PySide6.QtGui import QMouseEvent, QPainter, QPaintEvent
-from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QAbstractButton, QHBoxLayout, QSizePolicy, QVBoxLayout, QWidget
 
 from desktop_app.errors import KnownError
 from desktop_app.inference.protocol import LoadedWeights
 from desktop_app.ui import icons, theme
-from desktop_app.ui.controls import Bar, ElidedLabel, label, name_control, push_button
+from desktop_app.ui.controls import Bar, ElidedLabel, name_control, push_button
 from desktop_app.ui.words import tr
 
 
@@ -137,31 +137,98 @@ class WeightsCard(QWidget):
 
 
 class ConnectionLine(QWidget):
-    """Whether Grove talks to anyone, and the way to the settings."""
+    """Whether Grove talks to anyone, what is being downloaded, and the way to the settings.
+
+    A click on the words shows the connections.
+    """
+
+    clicked = Signal()
 
     def __init__(self) -> None:
         super().__init__()
-        self._icon = label()
-        self._text = ElidedLabel("", "small")
-        self._offline = False
+        self._words = _ConnectionWords()
+        self._words.clicked.connect(lambda _on=False: self.clicked.emit())
         self.row = QHBoxLayout(self)
-        self.row.setContentsMargins(15, 2, 9, 8)
+        self.row.setContentsMargins(8, 2, 9, 8)
         self.row.setSpacing(7)
-        self.row.addWidget(self._icon)
-        self.row.addWidget(self._text, 1)
+        self.row.addWidget(self._words, 1)
+
+    def show_state(
+        self,
+        *,
+        offline: bool,
+        downloads: int = 0,
+        paused: int = 0,
+        share: float = 0.0,
+        connected: bool = False,
+    ) -> None:
+        """`offline`: the switch that forbids every connection.  `share`: of what is fetched."""
+        if offline:
+            text = tr("sidebar.offline")
+        elif downloads:
+            key = "sidebar.connected" if connected else "sidebar.waiting"
+            text = f"{tr('sidebar.downloads', count=downloads)} · {tr(key)}"
+        elif connected:
+            text = tr("sidebar.connected_now")
+        else:
+            text = tr("sidebar.no_connections")
+        if paused and not downloads:
+            text = f"{text} · {tr('sidebar.paused', count=paused)}"
+        self._words.show_state(text, offline=offline, share=share if downloads else -1.0)
+
+
+class _ConnectionWords(QAbstractButton):
+    """A shield with a tick when offline, a globe while connected; a thin bar for downloads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._icon = "shield"
+        self._share = -1.0
+        self.setFocusPolicy(Qt.FocusPolicy.TabFocus)
+        self.setCursor(Qt.CursorShape.PointingHandCursor)
+        self.setMinimumHeight(28)
+        self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
         name_control(self, "sidebar.connections", "")
-        theme.current().changed.connect(self._draw)
+        theme.current().changed.connect(self.update)
 
-    def show_state(self, *, offline: bool) -> None:
-        """`offline`: the switch that forbids every connection."""
-        self._offline = offline
-        self._text.set_full_text(tr("sidebar.offline" if offline else "sidebar.no_connections"))
-        self.setAccessibleName(self._text.full_text)
-        self._draw()
+    def sizeHint(self) -> QSize:
+        return QSize(100, round(theme.current().px(28)))
 
-    def _draw(self) -> None:
-        name, role = ("shield-check", "accent") if self._offline else ("shield", "text3")
-        self._icon.setPixmap(icons.pixmap(name, role, 16))
+    def show_state(self, text: str, *, offline: bool, share: float) -> None:
+        busy = share >= 0 or text == tr("sidebar.connected_now")
+        self._icon = "shield-check" if offline else "globe" if busy else "shield"
+        self._share = share
+        self.setText(text)
+        percent = f", {int(share * 100)}%" if share >= 0 else ""
+        self.setAccessibleName(text + percent)
+        self.setToolTip(f"{text}{percent}")
+        self.update()
+
+    def paintEvent(self, _event: QPaintEvent) -> None:
+        look = theme.current()
+        painter = QPainter(self)
+        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+        if self.underMouse() or self.isDown():
+            painter.setPen(Qt.PenStyle.NoPen)
+            painter.setBrush(look.color("press" if self.isDown() else "hover"))
+            painter.drawRoundedRect(self.rect(), 6, 6)
+        role = "accent" if self._icon == "shield-check" else "text2"
+        icons.draw(painter, self._icon, role, 7, (self.height() - 16) / 2, 16)
+        painter.setFont(look.font("small", tabular=True))
+        painter.setPen(look.color("text2"))
+        area = self.rect().adjusted(30, 0, -6, 0)
+        text = painter.fontMetrics().elidedText(
+            self.text(), Qt.TextElideMode.ElideRight, area.width()
+        )
+        painter.drawText(area, Qt.AlignmentFlag.AlignVCenter, text)
+        if self._share >= 0:
+            painter.setPen(Qt.PenStyle.NoPen)
+            painter.setBrush(look.color("line2"))
+            bar = QRectF(30, self.height() - 3, area.width(), 2)
+            painter.drawRoundedRect(bar, 1, 1)
+            painter.setBrush(look.color("accent"))
+            bar.setWidth(max(2.0, bar.width() * self._share))
+            painter.drawRoundedRect(bar, 1, 1)
 
 
 def size_text(size_bytes: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from PySide6.QtCore import QObject, Signal
@@ -54,6 +55,8 @@ class WeightsDesk(QObject):
         self.first_run = not self.settings.weights_path
         self._stopped: KnownError | None = None
         self._loading_path: Path | None = None
+        self.open_page: Callable[[], object] | None = None
+        """Shows the weights page."""
         session.add_listener(self)
 
     def open_file(self) -> None:
@@ -91,13 +94,13 @@ class WeightsDesk(QObject):
 
     def menu_at_card(self) -> None:
         """Choose weights above the card."""
-        menu = weights_menu(self._window, self.session, self.load, self.open_file)
+        menu = weights_menu(self._window, self.session, self.load, self.open_file, self.open_page)
         open_above(self.sidebar.card, menu)
         menu.deleteLater()
 
     def menu_at(self, button: ChoiceButton) -> None:
         """Choose weights beside a button."""
-        menu = weights_menu(self._window, self.session, self.load, self.open_file)
+        menu = weights_menu(self._window, self.session, self.load, self.open_file, self.open_page)
         button.open_menu(menu)
         menu.deleteLater()
 
@@ -159,7 +162,7 @@ class WeightsDesk(QObject):
         if none or self.first_run:
             self.page.empty.show_no_weights(
                 has_guide=starter_weights() is not None,
-                has_weights_page=False,
+                has_weights_page=self.open_page is not None,
                 computer=computer_facts(self.session.profile.root),
             )
         else:

@@ -16,7 +16,7 @@ from PySide6.QtGui import (
     QKeyEvent,
     QResizeEvent,
 )
-from PySide6.QtWidgets import QMainWindow, QMenu, QMessageBox
+from PySide6.QtWidgets import QMainWindow, QMenu, QMessageBox, QStackedWidget
 
 from desktop_app.conversation.document import Conversation
 from desktop_app.conversation.node import ChatInfo
@@ -30,9 +30,11 @@ from desktop_app.ui.chat_page import ChatPage
 from desktop_app.ui.controls import name_control
 from desktop_app.ui.dock import OUTLINE, SETTINGS, Dock
 from desktop_app.ui.page_verbs import PageVerbs
+from desktop_app.ui.safe_text import visible
 from desktop_app.ui.sidebar import Sidebar
 from desktop_app.ui.sides import Sides
 from desktop_app.ui.weights_desk import WeightsDesk
+from desktop_app.ui.weights_side import WeightsSide
 from desktop_app.ui.words import tr
 from desktop_app.version import VERSION
 
@@ -64,8 +66,13 @@ class MainWindow(QMainWindow):
         self.verbs = PageVerbs(self.page)
         self.weights = WeightsDesk(self, session, self.sidebar, self.page)
         self.dock = Dock(self._make_chat_settings, bridge)
-        self.sides = Sides(self.sidebar, self.page, self.dock)
-        self.setCentralWidget(self.sides)
+        self.centre = QStackedWidget()
+        self.centre.addWidget(self.page)
+        self.hub = WeightsSide(self, session, bridge, self.centre, self.dock)
+        self.sides = Sides(self.sidebar, self.centre, self.hub.right)
+        self.hub.join(self.sidebar, self.page, self.weights, self.sides)
+        self.weights.open_page = self.hub.show_page
+        self.setCentralWidget(self.hub.root)
         self.actions_by_key = make_actions(self, self._handlers())
         self.menuBar().setVisible(self.menuBar().isNativeMenuBar())
         self._list_timer = QTimer(self, interval=_LIST_AFTER_MS, singleShot=True)
@@ -84,6 +91,7 @@ class MainWindow(QMainWindow):
         return {
             "new_chat": self.new_chat,
             "open_weights": self.weights.open_file,
+            "weights_page": self.hub.show_page,
             "trash": self.show_trash,
             "settings": self.show_settings,
             "quit": self.close,
@@ -138,12 +146,14 @@ class MainWindow(QMainWindow):
         page.empty.suggested.connect(self._suggest)
         page.empty.guide_wanted.connect(self.weights.begin_with_guide)
         page.empty.file_wanted.connect(self.weights.open_file)
+        page.empty.weights_page_wanted.connect(self.hub.show_page)
         dock.message_wanted.connect(self._go_from_outline)
         dock.hide_wanted.connect(lambda: self.sides.show_dock(False))
         self.weights.preset_chosen.connect(dock.changed)
         self.sides.changed.connect(self._sides_changed)
         self.verbs.ask_for_weights = self.weights.open_file
         self.verbs.show_prompt = self.show_prompt
+        self.verbs.show_details = self.show_details
 
     # ---- start and end -----------------------------------------------------------------------
 
@@ -180,6 +190,7 @@ class MainWindow(QMainWindow):
         if path is not None and self.session.engine.loaded is None and not self.session.is_loading:
             self.session.load_weights(path)
         self.weights.show_state()
+        self.hub.begin()
 
     def _reopen(self, conversation: Conversation) -> None:
         if conversation.chat.deleted_at:
@@ -206,6 +217,7 @@ class MainWindow(QMainWindow):
 
     def closeEvent(self, event: QCloseEvent) -> None:
         self.keep_state()
+        self.hub.close()
         super().closeEvent(event)
 
     def raise_up(self) -> None:
@@ -251,7 +263,7 @@ class MainWindow(QMainWindow):
     def _path_changed(self) -> None:
         conversation = self.page.conversation
         title = conversation.chat.title if conversation is not None else ""
-        self.setWindowTitle(f"{title} – Grove" if title else "Grove")
+        self.setWindowTitle(f"{visible(title)} – Grove" if title else "Grove")
         self.actions_by_key["undo"].setEnabled(conversation is not None and conversation.can_undo)
         self.actions_by_key["redo"].setEnabled(conversation is not None and conversation.can_redo)
         if conversation is None:
@@ -286,7 +298,6 @@ class MainWindow(QMainWindow):
 
     def delete_chat(self, chat_id: int) -> None:
         """Move a chat to the trash, with Undo."""
-        self.session.stop_chat(chat_id)
         title = next((chat.title for chat in self._chats if chat.id == chat_id), "")
         was_open = self.page.chat_id == chat_id
         if was_open:
@@ -302,7 +313,7 @@ class MainWindow(QMainWindow):
             text = tr("page.chat_deleted", title=title or tr("chat.untitled"))
             self.page.toast.tell(text, tr("page.undo"), back)
 
-        self.bridge.when_done(self.session.library.delete_chat(chat_id), deleted, self.tell_error)
+        self.bridge.when_done(self.session.delete_chats((chat_id,)), deleted, self.tell_error)
 
     def _step_chat(self, step: int) -> None:
         ids = self.sidebar.chat_ids()
@@ -423,6 +434,14 @@ class MainWindow(QMainWindow):
         from desktop_app.ui.prompt_window import PromptWindow
 
         window = PromptWindow(self, self.session, self.bridge, conversation, head)
+        window.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        window.show()
+
+    def show_details(self, conversation: Conversation, node_id: int) -> None:
+        """Show how a reply was made, and why it failed."""
+        from desktop_app.ui.details_window import DetailsWindow
+
+        window = DetailsWindow(self, self.bridge, conversation, node_id)
         window.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         window.show()
 

@@ -1,0 +1,399 @@
+"""The weights page as rows: what stands where, in which words, with which buttons.
+
+Pure functions over a `WeightsStore`; called again after every change, so they must be cheap: a
+few µs a row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from desktop_app.errors import KnownError
+from desktop_app.ui.rows_view import Row
+from desktop_app.ui.weights_rows import Badge, Gate, Line, Tool
+from desktop_app.ui.weights_store import ACCESS, WeightsStore
+from desktop_app.ui.weights_words import (
+    computer_words,
+    context_words,
+    download_facts,
+    entry_facts,
+    facts,
+    licence_words,
+    memory_words,
+    quality_words,
+    result_facts,
+    time_left,
+    verdict,
+)
+from desktop_app.ui.words import tr
+from desktop_app.weights.catalogue import Suggestion
+from desktop_app.weights.downloads import Download
+from desktop_app.weights.fit import size_text
+from desktop_app.weights.hub import Repository, RepositorySummary
+from desktop_app.weights.hub_files import Quantisation
+from desktop_app.weights.shelf import Entry
+
+HEAD_PX, LINE_PX, LEAD_PX, DOWNLOAD_PX, INSTALLED_PX, FILE_PX = 56, 56, 107, 87, 53, 48
+NOTE_PX, GATE_PX = 60, 136
+FEW = 4
+
+
+def page_rows(store: WeightsStore, in_use: Path | None, guide: Path | None) -> list[Row]:
+    """Everything, top to bottom.  `in_use`: the loaded file; `guide`: the built-in weights."""
+    rows: list[Row] = []
+    if store.words:
+        rows += search_rows(store)
+        rows += download_rows(store)
+        return rows
+    rows += suggestion_rows(store)
+    rows += download_rows(store)
+    rows += installed_rows(store, in_use, guide)
+    return rows
+
+
+def card(rows: list[Row]) -> list[Row]:
+    """The same rows as one card."""
+    if not rows:
+        return rows
+    rows[0] = replace(rows[0], first=True)
+    rows[-1] = replace(rows[-1], last=True)
+    return rows
+
+
+def head(key: str, title: str, fact: str = "", button: tuple[str, str, str] | None = None) -> Row:
+    """A section's heading."""
+    line = Line(title, "" if button else fact, button=button, identifier=f"weights.{key}")
+    return Row(f"head/{key}", "head", HEAD_PX, line, on_card=False)
+
+
+def note(key: str, text: str, icon: str = "info", **more: object) -> Row:
+    """A sentence on a card of its own."""
+    line = Line(text, icon=icon, identifier=f"weights.note_{key}", **more)  # type: ignore[arg-type]  # Line's own fields
+    return Row(f"note/{key}", "note", NOTE_PX, line)
+
+
+# ---- for this computer ---------------------------------------------------------------------------
+
+
+def suggestion_rows(store: WeightsStore) -> list[Row]:
+    """The catalogue: the recommended one first, then what runs well, slowly, and not."""
+    computer = computer_words(store.machine) if store.machine is not None else ""
+    rows = [head("for_this_computer", tr("weights.for_this_computer"), computer)]
+    if not store.suggestions:
+        return [*rows, *card([note("looking", tr("weights.looking_computer"), "cpu")])]
+    order = {"well": 0, "slow": 1, "too-big": 2}
+    found = sorted(
+        store.suggestions,
+        key=lambda s: (not s.recommended, order[s.fit.verdict], -_rank(s)),
+    )
+    shown = found if store.show_all else found[:FEW]
+    lines = [_suggestion(store, item) for item in shown]
+    if len(found) > FEW:
+        words = tr("weights.fewer" if store.show_all else "weights.all", count=len(found))
+        icon = "chevron-up" if store.show_all else "chevron-down"
+        fold = Line(words, icon=icon, opens="all", title_role="text2", identifier="weights.all")
+        lines.append(Row("fold/catalogue", "line", 40, fold))
+    return rows + card(lines)
+
+
+def _rank(item: Suggestion) -> float:
+    """Among equals the larger weights first, Open-Assistant's own before them."""
+    own = 1000.0 if item.entry.family == "open-assistant" else 0.0
+    return own + item.entry.parameters_billion
+
+
+def _suggestion(store: WeightsStore, item: Suggestion) -> Row:
+    entry, choice = item.entry, item.choice
+    repository, label = entry.repository, choice.label
+    running = store.download_of(repository, label)
+    installed = store.installed(repository, label)
+    asking = store.asking.get(f"{repository} {label}", "")
+    size = ("≈ " if choice.estimated else "") + size_text(choice.size_bytes)
+    text = facts(label, size, licence_words(entry.licence))
+    if item.recommended:
+        maker = ", ".join(s for s in (entry.maker, licence_words(entry.licence)) if s)
+        text = facts(label, size, maker, context_words(entry.context_length))
+    suffix = "" if item.recommended else f".{entry.id}"
+    words, action, on = tr("weights.download"), "download", item.fit.verdict != "too-big"
+    role = "text3"
+    if installed is not None:
+        words, action, on = tr("weights.use"), f"use {installed.path}", installed.is_ready
+    elif running is not None:
+        words, on = tr("weights.in_queue"), False
+    elif asking is None:
+        words, on = tr("weights.asking_hub"), False
+    elif isinstance(asking, KnownError):
+        text, role = asking.sentence, "clay"
+        words = tr("failure.try_again")
+    if store.offline and action == "download":
+        on = False
+    sizes = Tool("sizes", "chevron-down", f"weights.sizes.{entry.id}", tr("weights.other_sizes"))
+    line = Line(
+        entry.title,
+        text,
+        facts_role=role,
+        verdict=verdict(item.fit),
+        badge=Badge(tr("weights.recommended"), "accent", "soft") if item.recommended else None,
+        button=(words, action, f"weights.download{suffix}"),
+        button_tip=_why_not(store, item) if not on else "",
+        button_on=on,
+        tools=(sizes,) if len(entry.quantisations) > 1 else (),
+        slots=0 if len(entry.quantisations) > 1 else 1,
+        tip=entry.sentence,
+        share=item.fit.memory_bytes / max(1, item.fit.free_bytes),
+        end=memory_words(item.fit) if item.recommended else "",
+        identifier=f"weights.suggestion.{entry.id}",
+    )
+    kind, height = ("lead", LEAD_PX) if item.recommended else ("line", LINE_PX)
+    return Row(f"suggestion/{entry.id}", kind, height, line)
+
+
+def _why_not(store: WeightsStore, item: Suggestion) -> str:
+    if store.offline:
+        return tr("weights.offline_note")
+    found = verdict(item.fit)
+    return found.reason if found is not None and item.fit.verdict == "too-big" else ""
+
+
+# ---- searching -----------------------------------------------------------------------------------
+
+
+def search_rows(store: WeightsStore) -> list[Row]:
+    """The results, those opened with their files."""
+    count = len(store.results)
+    fact = tr("weights.searching") if store.searching else tr("weights.n_results", count=count)
+    rows = [head("results", tr("weights.on_the_hub"), fact if not store.search_error else "")]
+    if store.offline:
+        return rows + card([note("offline", tr("weights.offline_search"), "shield-check")])
+    if store.search_error is not None:
+        again = (tr("failure.try_again"), "search_again", "weights.search_again")
+        error = store.search_error.sentence
+        return rows + card([note("search_error", error, "circle-alert", button=again)])
+    if not store.results:
+        text = tr("weights.searching_for" if store.searching else "weights.nothing_found")
+        return rows + card([note("nothing", text, "search")])
+    return rows + card(list(_results(store)))
+
+
+def _results(store: WeightsStore) -> Iterator[Row]:
+    for found in store.results:
+        is_open = found.id in store.open_repositories
+        yield _result(found, is_open=is_open)
+        if is_open:
+            yield from _files(store, found)
+
+
+def _result(found: RepositorySummary, *, is_open: bool) -> Row:
+    line = Line(
+        found.name,
+        result_facts(found),
+        icon="chevron-down" if is_open else "chevron-right",
+        opens="toggle",
+        identifier=f"weights.result.{found.id}",
+    )
+    return Row(f"result/{found.id}", "line", INSTALLED_PX, line)
+
+
+def _files(store: WeightsStore, found: RepositorySummary) -> Iterator[Row]:
+    files = store.repositories.get(found.id)
+    if isinstance(files, KnownError):
+        if files.code in ACCESS:
+            yield _gate(store, found.id)
+            return
+        again = (tr("failure.try_again"), f"files {found.id}", "weights.files_again")
+        yield note(f"files/{found.id}", files.sentence, "circle-alert", button=again)
+        return
+    if files is None:
+        yield note(f"files/{found.id}", tr("weights.asking_files"), "loader-circle")
+        return
+    failed = [store.asking.get(f"{found.id} {q.label}") for q in files.quantisations]
+    errors = [error for error in failed if isinstance(error, KnownError)]
+    lost = any(item.repository == found.id and item.error in ACCESS for item in store.downloads)
+    if files.gated or lost or any(error.code in ACCESS for error in errors):
+        yield _gate(store, found.id)
+    if not files.quantisations:
+        yield note(f"files/{found.id}", tr("weights.no_files"), "info")
+    kept = store.file_rows.get(found.id)
+    if kept is None or kept[0] is not files:
+        kept = (files, [_file(store, files, item) for item in files.quantisations])
+        store.file_rows[found.id] = kept
+    yield from kept[1]
+
+
+def _gate(store: WeightsStore, name: str) -> Row:
+    state = store.token_state
+    words, role = "", "text3"
+    if isinstance(state, KnownError):
+        words, role = state.sentence, "clay"
+    elif state:
+        words = tr(f"weights.token_{state}")
+    assert store.room is not None
+    page = f"{store.room.hub.endpoint}/{name}"
+    gate = Gate(page, words, role, state == "checking")
+    return Row(f"gate/{name}", "gate", GATE_PX, gate)
+
+
+def _file(store: WeightsStore, files: Repository, item: Quantisation) -> Row:
+    line = partial(_file_line, store, files, item)
+    return Row(f"file/{files.id}/{item.name}", "line", FILE_PX, line)
+
+
+def _file_line(store: WeightsStore, files: Repository, item: Quantisation) -> Line:
+    running = store.download_of(files.id, item.label)
+    installed = store.installed(files.id, item.label)
+    words, action, on = tr("weights.download"), f"get {item.name}", True
+    if installed is not None:
+        words, action, on = tr("weights.use"), f"use {installed.path}", installed.is_ready
+    elif running is not None:
+        words, on = tr("weights.in_queue"), False
+    fit = store.fit(item.size_bytes, item.label, files.context_length)
+    if item.is_incomplete or (fit is not None and fit.verdict == "too-big" and not installed):
+        on = False
+    found = verdict(fit)
+    text = quality_words(item.label)
+    if item.is_incomplete:
+        text = tr("weights.parts_missing")
+    return Line(
+        item.label,
+        text,
+        aside=size_text(item.size_bytes),
+        verdict=found,
+        button=(words, action, f"weights.get.{files.id}.{item.label}"),
+        button_on=on and not (store.offline and installed is None),
+        button_tip=found.reason if found is not None and not on else "",
+        identifier=f"weights.file.{files.id}.{item.label}",
+        indent=26,
+    )
+
+
+# ---- downloading ---------------------------------------------------------------------------------
+
+
+def download_rows(store: WeightsStore) -> list[Row]:
+    """The queue in its order."""
+    items = store.downloads
+    if not items:
+        return []
+    ended = [item for item in items if item.state == "done"]
+    clear = (tr("weights.clear_finished"), "clear", "weights.clear_finished") if ended else None
+    rows = [head("downloading", tr("weights.downloading"), "", clear)]
+    several = len(items) - len(ended) > 1
+    return rows + card([_download(item, several=several) for item in items])
+
+
+def _download(item: Download, *, several: bool) -> Row:
+    tools = []
+    button = None
+    if item.state == "done":
+        button = (tr("weights.load_now"), f"use {item.path}", f"weights.load.{item.id}")
+    else:
+        if several:
+            tools.append(
+                Tool("up", "arrow-up", f"weights.earlier.{item.id}", tr("weights.earlier"))
+            )
+        if item.state in ("paused", "failed"):
+            word = tr("weights.resume" if item.state == "paused" else "failure.try_again")
+            icon = "play" if item.state == "paused" else "refresh-cw"
+            tools.append(Tool("resume", icon, f"weights.resume.{item.id}", word))
+        else:
+            tools.append(Tool("pause", "pause", f"weights.pause.{item.id}", tr("weights.pause")))
+        tools.append(Tool("cancel", "x", f"weights.cancel.{item.id}", tr("weights.cancel")))
+    role = "clay" if item.state == "failed" else "text3"
+    line = Line(
+        item.title,
+        download_facts(item),
+        aside=facts(item.label, size_text(item.total_bytes)),
+        facts_role=role,
+        button=button,
+        tools=tuple(tools),
+        share=1.0 if item.state == "done" else item.fraction,
+        share_role={"failed": "claymark", "paused": "ctl"}.get(item.state, "accent"),
+        percent="" if item.state == "done" else f"{int(item.fraction * 100)}%",
+        end=time_left(item),
+        identifier=f"weights.downloading.{item.id}",
+        tip=item.error_sentence,
+    )
+    return Row(f"download/{item.id}", "download", DOWNLOAD_PX, line)
+
+
+# ---- on this computer ----------------------------------------------------------------------------
+
+
+def installed_rows(store: WeightsStore, in_use: Path | None, guide: Path | None) -> list[Row]:
+    """Every file that the shelf knows and the built-in guide, those that can be used first."""
+    entries = [entry for entry in store.entries if entry.state != "other"]
+    size = sum(entry.size_bytes for entry in entries if entry.state != "away")
+    fact = tr("weights.n_installed", count=len(entries) + (guide is not None))
+    fact = f"{fact}, {size_text(size)}" if size else fact
+    rows = [head("on_this_computer", tr("weights.on_this_computer"), fact)]
+    order = {"ready": 0, "away": 1, "incomplete": 2, "damaged": 3}
+    entries.sort(key=lambda e: (e.path != in_use, order.get(e.state, 4)))
+    lines = [
+        Row(
+            f"installed/{entry.path}",
+            "line",
+            INSTALLED_PX,
+            partial(_installed, store, entry, in_use=entry.path == in_use),
+        )
+        for entry in entries
+    ]
+    if guide is not None:
+        lines.append(_guide(guide, in_use=guide == in_use))
+    if not lines:
+        lines = [note("none", tr("weights.none_installed"), "hard-drive")]
+    return rows + card(lines)
+
+
+_USED = ("accent", "soft", "dot")
+
+
+def _installed(store: WeightsStore, entry: Entry, *, in_use: bool) -> Line:
+    badge, button = None, None
+    text, role = entry_facts(entry), "text3"
+    checking = store.checking.get(str(entry.path))
+    if isinstance(checking, float):
+        text = tr("weights.checking_file", percent=f"{int(checking * 100)}")
+    elif isinstance(checking, KnownError):
+        text, role = checking.sentence, "clay"
+    elif checking == "sound":
+        text = facts(text, tr("weights.sound"))
+    if in_use:
+        badge = Badge(tr("weights.in_use"), *_USED)
+    elif entry.state == "away":
+        badge = Badge(tr("weights.away"), mark="unplug")
+    elif entry.state != "ready":
+        word = tr("weights.incomplete" if entry.state == "incomplete" else "weights.damaged")
+        badge = Badge(word, "clay", "claysoft", "circle-alert")
+        text, role = entry.problem_sentence or text, "text3"
+    else:
+        button = (tr("weights.use"), f"use {entry.path}", f"weights.use.{entry.path.stem}")
+    return Line(
+        entry.title or entry.path.stem,
+        text,
+        title_role="text2" if entry.state != "ready" else "text",
+        facts_role=role,
+        badge=badge,
+        button=button,
+        tools=(Tool("menu", "ellipsis", f"weights.more.{entry.path.stem}", tr("header.more")),),
+        tip=str(entry.path),
+        identifier=f"weights.installed.{entry.path.stem}",
+    )
+
+
+def _guide(path: Path, *, in_use: bool) -> Row:
+    try:
+        size = size_text(path.stat().st_size)
+    except OSError:
+        size = ""
+    line = Line(
+        tr("weights_card.guide"),
+        facts(tr("weights.built_in"), size),
+        badge=Badge(tr("weights.in_use"), *_USED) if in_use else None,
+        button=None if in_use else (tr("weights.use"), f"use {path}", "weights.use_guide"),
+        identifier="weights.installed_guide",
+        slots=1,
+    )
+    return Row("guide", "line", INSTALLED_PX, line)

@@ -1,0 +1,558 @@
+"""The rows of the weights page: headings, suggestions, results, downloads, files, notes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from PySide6.QtCore import QRect, QRectF, Qt, QUrl
+from PySide6.QtGui import QDesktopServices, QFontMetrics, QMouseEvent, QPainter, QResizeEvent
+from PySide6.QtWidgets import QLineEdit
+
+from desktop_app.ui import icons, theme
+from desktop_app.ui.controls import IconButton, label, name_control, push_button
+from desktop_app.ui.rows_view import Row, RowWidget
+from desktop_app.ui.weights_words import Verdict
+from desktop_app.ui.words import tr
+
+EDGE_PX: Final = 20
+VERDICT_PX: Final = 340
+_NARROW_PX: Final = 560
+_LEFT: Final = Qt.AlignmentFlag.AlignVCenter | Qt.AlignmentFlag.AlignLeft
+_RIGHT: Final = Qt.AlignmentFlag.AlignVCenter | Qt.AlignmentFlag.AlignRight
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A button with an icon only."""
+
+    action: str
+    icon: str
+    identifier: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Badge:
+    """A pill with a word; `mark` is a dot or an icon before it."""
+
+    text: str
+    role: str = "text2"
+    surface: str = "hover"
+    mark: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """What a row says and offers.  `button` is words, action, identifier."""
+
+    title: str
+    facts: str = ""
+    aside: str = ""
+    title_role: str = "text"
+    facts_role: str = "text3"
+    verdict: Verdict | None = None
+    badge: Badge | None = None
+    button: tuple[str, str, str] | None = None
+    button_tip: str = ""
+    button_on: bool = True
+    tools: tuple[Tool, ...] = ()
+    icon: str = ""
+    tip: str = ""
+    share: float = -1.0
+    share_role: str = "accent"
+    end: str = ""
+    percent: str = ""
+    identifier: str = ""
+    indent: int = 0
+    opens: str = ""
+    slots: int = 0
+    """Tools that other rows have at the right and this one lacks: their room is kept."""
+
+
+class HeadRow(RowWidget):
+    """A section's heading, a fact at the right, and sometimes a quiet button there."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._button = push_button("", "", kind="link", on_click=self._pressed)
+        self._button.setParent(self)
+        self._button.hide()
+
+    def _pressed(self) -> None:
+        assert isinstance(self.row, Row)
+        assert isinstance(self.row.facts, Line)
+        if self.row.facts.button is not None:
+            self.act(self.row.facts.button[1])
+
+    def show_facts(self, row: Row) -> None:
+        assert isinstance(row.facts, Line)
+        name_control(self, row.facts.identifier, f"{row.facts.title}, {row.facts.facts}")
+        self._button.setVisible(row.facts.button is not None)
+        if row.facts.button is not None:
+            words, _action, identifier = row.facts.button
+            self._button.setText(words)
+            name_control(self._button, identifier, words)
+            self._place()
+
+    def _place(self) -> None:
+        size = self._button.sizeHint()
+        self._button.setGeometry(self.width() - size.width(), self.height() - 30, size.width(), 22)
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        super().resizeEvent(event)
+        self._place()
+
+    def paint(self, painter: QPainter) -> None:
+        assert self.row is not None
+        assert isinstance(self.row.facts, Line)
+        look = theme.current()
+        area = QRect(0, self.height() - 34, self.width(), 28)
+        painter.setFont(look.font("heading"))
+        painter.setPen(look.color("text"))
+        painter.drawText(area, _LEFT, self.row.facts.title)
+        painter.setFont(look.font("small", tabular=True))
+        painter.setPen(look.color("text3"))
+        painter.drawText(area, _RIGHT, self.row.facts.facts)
+
+
+class LineRow(RowWidget):
+    """Two lines of text, a verdict or badge, a button and some tools."""
+
+    main = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.button = push_button(
+            "", "", kind="main" if self.main else "", small=not self.main, on_click=self._pressed
+        )
+        self.button.setParent(self)
+        self._tools: list[IconButton] = []
+        self._text_end = 0
+        self._over: QRect | None = None
+        theme.current().changed.connect(self.update)
+
+    @property
+    def line(self) -> Line:
+        assert self.row is not None
+        assert isinstance(self.row.facts, Line)
+        return self.row.facts
+
+    def _pressed(self) -> None:
+        if self.line.button is not None:
+            self.act(self.line.button[1])
+
+    def show_facts(self, row: Row) -> None:
+        line = self.line
+        spoken = [line.title, line.aside, line.facts, line.percent, line.end]
+        if line.verdict is not None:
+            spoken.append(line.verdict.words)
+        if line.badge is not None:
+            spoken.append(line.badge.text)
+        name_control(self, line.identifier or row.key, ", ".join(s for s in spoken if s))
+        self.setToolTip(line.tip or (line.verdict.reason if line.verdict is not None else ""))
+        self.setFocusPolicy(Qt.FocusPolicy.StrongFocus if line.opens else Qt.FocusPolicy.NoFocus)
+        self.setCursor(
+            Qt.CursorShape.PointingHandCursor if line.opens else Qt.CursorShape.ArrowCursor
+        )
+        self.setProperty("ring", "outer" if line.opens else "own")
+        self._show_button(line)
+        self._show_tools(line.tools)
+        self._place()
+
+    def _show_button(self, line: Line) -> None:
+        button = self.button
+        button.setVisible(line.button is not None)
+        if line.button is None:
+            return
+        words, _action, identifier = line.button
+        if button.text() != words:
+            button.setText(words)
+        name_control(button, identifier, f"{words}: {line.title} {line.aside}".strip())
+        if button.isEnabled() != line.button_on:
+            button.setEnabled(line.button_on)
+        button.setToolTip(line.button_tip)
+
+    def _show_tools(self, tools: tuple[Tool, ...]) -> None:
+        while len(self._tools) < len(tools):
+            made = IconButton("x", "", "", size=16)
+            made.setParent(self)
+            at = len(self._tools)
+            made.clicked.connect(lambda _on=False, at=at: self.act(self.line.tools[at].action))
+            self._tools.append(made)
+        for at, made in enumerate(self._tools):
+            made.setVisible(at < len(tools))
+            if at < len(tools):
+                tool = tools[at]
+                made.set_icon(tool.icon)
+                name_control(made, tool.identifier, f"{tool.name}: {self.line.title}")
+                made.setToolTip(tool.name)
+
+    def tool_button(self, action: str) -> IconButton | None:
+        """The button of one of the row's tools: a menu opens at it."""
+        for tool, made in zip(self.line.tools, self._tools, strict=False):
+            if tool.action == action:
+                return made
+        return None
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        super().resizeEvent(event)
+        if self.row is not None:
+            self._place()
+
+    def _place(self) -> None:
+        right = self.width() - 12 - self.line.slots * 32
+        middle = self._middle()
+        for made in reversed(self._tools):
+            if not made.isHidden():
+                made.setGeometry(right - 28, middle - 14, 28, 28)
+                right -= 32
+        if not self.button.isHidden():
+            size = self.button.sizeHint()
+            width = max(size.width(), 68)
+            self.button.setGeometry(
+                right - width, middle - size.height() // 2, width, size.height()
+            )
+            right -= width + 8
+        self._text_end = right
+
+    def _middle(self) -> int:
+        return self.height() // 2
+
+    def paint(self, painter: QPainter) -> None:
+        line, look = self.line, theme.current()
+        if line.opens and self.underMouse():
+            painter.fillRect(self.rect().adjusted(1, 1, -1, -1), look.color("hover"))
+        left = EDGE_PX + line.indent
+        if line.icon:
+            icons.draw(painter, line.icon, "text2", left, (self.height() - 16) / 2, 16)
+            left += 26
+        end = self._paint_end(painter, self._text_end)
+        facts, role = line.facts, line.facts_role
+        if line.verdict is not None:
+            if self.width() >= _NARROW_PX:
+                start = self.width() - VERDICT_PX
+                start = max(left + 60, min(start, end - verdict_width(line.verdict)))
+                paint_verdict(painter, line.verdict, start, self._middle(), end - start)
+                end = start - 12
+            else:
+                facts, role = line.verdict.words, line.verdict.role
+        block = look.px(38) if facts else look.px(20)
+        top = round((self.height() - block) / 2)
+        self._paint_title(painter, QRect(left, top, end - left, round(look.px(20))))
+        if facts:
+            painter.setFont(look.font("small", tabular=True))
+            painter.setPen(look.color(role))
+            area = QRect(left, top + round(look.px(20)), end - left, round(look.px(18)))
+            _cut(painter, area, facts)
+
+    def _paint_title(self, painter: QPainter, area: QRect) -> None:
+        line, look = self.line, theme.current()
+        painter.setFont(look.font("button"))
+        painter.setPen(look.color(line.title_role))
+        used = _cut(painter, area, line.title)
+        if line.aside:
+            painter.setFont(look.font("small", tabular=True))
+            painter.setPen(look.color("text3"))
+            _cut(painter, area.adjusted(used + 8, 1, 0, 1), line.aside)
+
+    def _paint_end(self, painter: QPainter, right: int) -> int:
+        """A badge or a word before the buttons; returns where the text must end."""
+        line, look = self.line, theme.current()
+        if line.badge is not None:
+            return paint_badge(painter, line.badge, right, self._middle()) - 12
+        if line.end:
+            painter.setFont(look.font("small", tabular=True))
+            painter.setPen(look.color("text3"))
+            width = painter.fontMetrics().horizontalAdvance(line.end)
+            painter.drawText(QRect(right - width, 0, width, self.height()), _RIGHT, line.end)
+            return right - width - 12
+        return right - 8
+
+    def mouseReleaseEvent(self, event: QMouseEvent) -> None:
+        inside = self.rect().contains(event.position().toPoint())
+        if self.line.opens and inside and event.button() == Qt.MouseButton.LeftButton:
+            self.act(self.line.opens)
+
+    def keyPressEvent(self, event: object) -> None:
+        key = event.key()  # type: ignore[attr-defined]  # Qt hands a QKeyEvent here
+        if self.line.opens and key in (Qt.Key.Key_Return, Qt.Key.Key_Enter, Qt.Key.Key_Space):
+            self.act(self.line.opens)
+        else:
+            super().keyPressEvent(event)  # type: ignore[arg-type]  # as above
+
+
+class LeadRow(LineRow):
+    """The recommended weights: a heading, a badge, facts, the verdict and the memory it takes."""
+
+    main = True
+
+    def _place(self) -> None:
+        right = self.width() - 16
+        size = self.button.sizeHint()
+        width = size.width() + 22
+        self.button.setGeometry(right - width, 16, width, size.height())
+        self._text_end = right - width - 12
+        for made in self._tools:
+            made.setGeometry(right - 28, self.height() - 42, 28, 28)
+
+    def _show_button(self, line: Line) -> None:
+        super()._show_button(line)
+        if line.button is not None:
+            self.button.setIcon(icons.icon("download", "onfill", 16, disabled_role="disabled"))
+            # Qt sets icon and words of a button too close.
+            self.button.setText(f" {line.button[0]}")
+
+    def paint(self, painter: QPainter) -> None:
+        line, look = self.line, theme.current()
+        left, end = EDGE_PX, self._text_end
+        painter.setFont(look.font("heading"))
+        painter.setPen(look.color("text"))
+        used = _cut(painter, QRect(left, 15, end - left, round(look.px(26))), line.title)
+        if line.badge is not None:
+            metrics = QFontMetrics(look.font("badge"))
+            width = metrics.horizontalAdvance(line.badge.text) + 16
+            paint_badge(painter, line.badge, left + used + 10 + width, 15 + round(look.px(13)))
+        painter.setFont(look.font("small", tabular=True))
+        painter.setPen(look.color(line.facts_role))
+        top = 15 + round(look.px(26))
+        _cut(painter, QRect(left, top, end - left, round(look.px(18))), line.facts)
+        if line.verdict is None:
+            return
+        middle = self.height() - 26
+        used = paint_verdict(painter, line.verdict, left, middle, self.width() // 2)
+        if line.share >= 0 and self.width() >= _NARROW_PX:
+            start = left + used + 24
+            paint_bar(painter, QRectF(start, middle - 2, 88, 4), line.share, line.verdict.role)
+            painter.setFont(look.font("small", tabular=True))
+            painter.setPen(look.color("text3"))
+            room = self.width() - 60 - start - 100
+            _cut(painter, QRect(start + 100, middle - 10, room, 20), line.end)
+
+
+class DownloadRow(LineRow):
+    """A download: name, percent, buttons, a bar, and how far it is."""
+
+    def _middle(self) -> int:
+        return round(theme.current().px(27))
+
+    def paint(self, painter: QPainter) -> None:
+        line, look = self.line, theme.current()
+        left, right = EDGE_PX, self.width() - EDGE_PX
+        end = self._text_end - 8
+        if line.percent:
+            painter.setFont(look.font("name", tabular=True))
+            painter.setPen(look.color("text"))
+            area = QRect(left, self._middle() - 12, end - left, 24)
+            painter.drawText(area, _RIGHT, line.percent)
+            end -= painter.fontMetrics().horizontalAdvance(line.percent) + 12
+        self._paint_title(painter, QRect(left, self._middle() - 10, end - left, 20))
+        bar = self._middle() + 20
+        paint_bar(painter, QRectF(left, bar, right - left, 4), line.share, line.share_role)
+        painter.setFont(look.font("small", tabular=True))
+        area = QRect(left, bar + 9, right - left, round(look.px(18)))
+        painter.setPen(look.color("text3"))
+        painter.drawText(area, _RIGHT, line.end)
+        room = area.adjusted(0, 0, -painter.fontMetrics().horizontalAdvance(line.end) - 12, 0)
+        painter.setPen(look.color(line.facts_role))
+        _cut(painter, room, line.facts)
+
+
+class NoteRow(RowWidget):
+    """A sentence on the page, with an icon and perhaps a button below it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._text = label("", "secondary", wrap=True)
+        self._text.setParent(self)
+        self._text.setAlignment(Qt.AlignmentFlag.AlignVCenter)
+        self._button = push_button("", "", small=True, on_click=self._pressed)
+        self._button.setParent(self)
+
+    def _pressed(self) -> None:
+        assert self.row is not None
+        assert isinstance(self.row.facts, Line)
+        if self.row.facts.button is not None:
+            self.act(self.row.facts.button[1])
+
+    def show_facts(self, row: Row) -> None:
+        assert isinstance(row.facts, Line)
+        self._text.setText(row.facts.title)
+        name_control(self, row.facts.identifier or row.key, row.facts.title)
+        self._button.setVisible(row.facts.button is not None)
+        if row.facts.button is not None:
+            words, _action, identifier = row.facts.button
+            self._button.setText(words)
+            name_control(self._button, identifier, words)
+        self._place()
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        super().resizeEvent(event)
+        if self.row is not None:
+            self._place()
+
+    def _place(self) -> None:
+        assert self.row is not None
+        assert isinstance(self.row.facts, Line)
+        right = self.width() - 16
+        if not self._button.isHidden():
+            size = self._button.sizeHint()
+            top = (self.height() - size.height()) // 2
+            self._button.setGeometry(right - size.width(), top, size.width(), size.height())
+            right -= size.width() + 16
+        left = EDGE_PX + (26 if self.row.facts.icon else 0)
+        self._text.setGeometry(left, 4, max(60, right - left), self.height() - 8)
+
+    def paint(self, painter: QPainter) -> None:
+        assert self.row is not None
+        assert isinstance(self.row.facts, Line)
+        line = self.row.facts
+        if line.icon:
+            role = line.facts_role if line.facts_role != "text3" else "text2"
+            icons.draw(painter, line.icon, role, EDGE_PX, (self.height() - 16) / 2, 16)
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """Weights whose makers ask for something first: the page to visit, and a token."""
+
+    page: str
+    state: str = ""
+    """What became of the token: a sentence."""
+    state_role: str = "text3"
+    busy: bool = False
+
+
+class GateRow(RowWidget):
+    """What to do about gated weights: visit, accept, paste a token."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._steps = label(tr("weights.gate_steps"), "secondary", wrap=True)
+        self._field = QLineEdit()
+        self._field.setEchoMode(QLineEdit.EchoMode.Password)
+        self._field.setPlaceholderText(tr("weights.token"))
+        name_control(self._field, "weights.token", tr("weights.token"))
+        self._field.returnPressed.connect(self._save)
+        self._visit = push_button(
+            tr("weights.visit"), "weights.visit", small=True, on_click=self._open_page
+        )
+        self._keep = push_button(
+            tr("weights.keep_token"), "weights.keep_token", small=True, on_click=self._save
+        )
+        self._state = label("", "small", wrap=True)
+        name_control(self._state, "weights.token_state", "")
+        for part in (self._steps, self._field, self._visit, self._keep, self._state):
+            part.setParent(self)
+
+    @property
+    def token(self) -> str:
+        """What was typed."""
+        return self._field.text().strip()
+
+    def _gate(self) -> Gate:
+        assert self.row is not None
+        assert isinstance(self.row.facts, Gate)
+        return self.row.facts
+
+    def _open_page(self) -> None:
+        QDesktopServices.openUrl(QUrl(self._gate().page))
+
+    def _save(self) -> None:
+        if self.token:
+            self.act("token")
+            self._field.clear()
+
+    def show_facts(self, row: Row) -> None:
+        gate = self._gate()
+        name_control(self, row.key, tr("weights.gate_steps"))
+        self._visit.setToolTip(gate.page)
+        self._state.setText(gate.state or tr("weights.token_kept_where"))
+        self._state.setAccessibleName(self._state.text())
+        self._keep.setEnabled(not gate.busy)
+        self._place()
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        super().resizeEvent(event)
+        if self.row is not None:
+            self._place()
+
+    def _place(self) -> None:
+        left, right = EDGE_PX, self.width() - 16
+        self._steps.setGeometry(left, 10, right - left, 40)
+        visit, keep = self._visit.sizeHint().width(), self._keep.sizeHint().width()
+        self._visit.setGeometry(left, 56, visit, 30)
+        self._keep.setGeometry(right - keep, 56, keep, 30)
+        self._field.setGeometry(left + visit + 10, 55, right - left - visit - keep - 20, 32)
+        self._state.setGeometry(left, 92, right - left, 36)
+
+
+def verdict_width(found: Verdict) -> int:
+    """The room that `paint_verdict` needs."""
+    metrics = QFontMetrics(theme.current().font("badge", tabular=True))
+    return 24 + metrics.horizontalAdvance(found.words)
+
+
+def paint_verdict(painter: QPainter, found: Verdict, x: int, middle: int, room: int) -> int:
+    """Icon and words in the verdict's colour; returns the width used."""
+    look = theme.current()
+    icons.draw(painter, found.icon, found.role, x, middle - 8, 16)
+    painter.setFont(look.font("badge", tabular=True))
+    painter.setPen(look.color(found.role))
+    return 22 + _cut(painter, QRect(x + 22, middle - 12, max(0, room - 22), 24), found.words)
+
+
+def paint_badge(painter: QPainter, badge: Badge, right: int, middle: int) -> int:
+    """A pill that ends at `right`; returns its left edge."""
+    look = theme.current()
+    painter.setFont(look.font("badge"))
+    width = painter.fontMetrics().horizontalAdvance(badge.text) + 16
+    width += {"": 0, "dot": 12}.get(badge.mark, 18)
+    height = round(look.px(20))
+    area = QRect(right - width, middle - height // 2, width, height)
+    painter.setPen(Qt.PenStyle.NoPen)
+    painter.setBrush(look.color(badge.surface))
+    painter.drawRoundedRect(area, height / 2, height / 2)
+    left = area.x() + 8
+    if badge.mark == "dot":
+        painter.setBrush(look.color(badge.role))
+        painter.drawEllipse(QRectF(left, middle - 3, 6, 6))
+        left += 12
+    elif badge.mark:
+        icons.draw(painter, badge.mark, badge.role, left - 1, middle - 7, 14)
+        left += 18
+    painter.setPen(look.color(badge.role))
+    painter.drawText(QRect(left, area.y(), area.right() - left, height), _LEFT, badge.text)
+    return area.x()
+
+
+def paint_bar(painter: QPainter, area: QRectF, share: float, role: str) -> None:
+    """A thin bar, filled to a share of 0 … 1."""
+    look = theme.current()
+    radius = area.height() / 2
+    painter.setPen(Qt.PenStyle.NoPen)
+    painter.setBrush(look.color("line2"))
+    painter.drawRoundedRect(area, radius, radius)
+    if share > 0:
+        painter.setBrush(look.color(role))
+        width = max(area.height(), area.width() * min(1.0, share))
+        painter.drawRoundedRect(QRectF(area.x(), area.y(), width, area.height()), radius, radius)
+
+
+def _cut(painter: QPainter, area: QRect, text: str) -> int:
+    """Draw one line, cut to its room; returns the width used."""
+    metrics = painter.fontMetrics()
+    shown = metrics.elidedText(text, Qt.TextElideMode.ElideRight, max(0, area.width()))
+    painter.drawText(area, _LEFT, shown)
+    return metrics.horizontalAdvance(shown)
+
+
+MAKERS: Final[dict[str, Callable[[], RowWidget]]] = {
+    "head": HeadRow,
+    "lead": LeadRow,
+    "line": LineRow,
+    "download": DownloadRow,
+    "note": NoteRow,
+    "gate": GateRow,
+}
