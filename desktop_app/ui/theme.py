@@ -130,18 +130,22 @@ class Theme(QObject):
 
     def set_mode(self, mode: Mode) -> None:
         """Use light or dark colours, or follow the platform."""
-        self._mode = mode
-        self._refresh()
+        if mode != self._mode:
+            self._mode = mode
+            self._refresh()
 
     def set_text_scale(self, scale: float) -> None:
         """Scale all text; clamped to 0.8 … 2.0."""
-        self._scale = min(2.0, max(0.8, scale))
-        self._refresh(fonts=True)
+        scale = min(2.0, max(0.8, scale))
+        if scale != self._scale:
+            self._scale = scale
+            self._refresh(fonts=True)
 
     def set_language(self, language: str) -> None:
         """Put the CJK family of this language second."""
-        self._language = language
-        self._refresh(fonts=True)
+        if language != self._language:
+            self._language = language
+            self._refresh(fonts=True)
 
     def apply(self) -> None:
         """Give the application our style, palette, font and style sheet."""

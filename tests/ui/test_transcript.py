@@ -7,7 +7,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 import pytest
-from PySide6.QtCore import QPoint, QPointF, Qt
+from PySide6.QtCore import QEvent, QPoint, QPointF, Qt
 from PySide6.QtGui import QAction, QGuiApplication
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QAbstractButton, QApplication, QPushButton
@@ -31,6 +31,10 @@ def view(qtbot: QtBot) -> Iterator[Transcript]:
     qtbot.waitExposed(made)
     yield made
     maths.maths().wait()
+    # Qt deletes later than pytest-qt asks for: the next test should not style this view again.
+    made.close()
+    made.deleteLater()
+    QApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete.value)
 
 
 def row(view: Transcript, message_id: int) -> Row:
