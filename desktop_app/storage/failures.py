@@ -21,8 +21,8 @@ def known(error: BaseException) -> BaseException:
         case apsw.CorruptError() | apsw.NotADBError():
             return KnownError(
                 "database-damaged",
-                "Grove's database is damaged. Close Grove and start it again to bring back the "
-                "newest backup; the damaged file is kept.",
+                'Grove\'s database is damaged. Close Grove; "grove restore" brings back the newest '
+                "backup, and the damaged file is kept.",
                 detail=detail,
             )
         case apsw.BusyError() | apsw.LockedError():
@@ -69,11 +69,12 @@ def damaged(backup: Path | None, detail: str) -> KnownError:
     """The database did not pass its check at the start."""
     if backup is None:
         way_out = (
-            "There is no backup yet. The file stays as it is; start with an empty library to go on."
+            'There is no backup yet. "grove restore --empty" sets the file aside and begins an '
+            "empty library."
         )
     else:
         way_out = (
-            f"The newest backup is {backup.name}; bring it back to go on. "
+            f'The newest backup is {backup.name}; "grove restore" brings it back. '
             "The damaged file will be kept beside it."
         )
     return KnownError("database-damaged", f"Grove's database is damaged. {way_out}", detail=detail)

@@ -174,12 +174,14 @@ def set_aside(profile: Profile) -> Path:
     return target
 
 
-def restore_backup(profile: Profile, backup: Path | None = None) -> Path | None:
+def restore_backup(
+    profile: Profile, backup: Path | None = None, *, key_provider: KeyProvider | None = None
+) -> Path | None:
     """Put a backup (the newest when None) in the place of a damaged database.
 
     The damaged file is set aside under another name.  With no backup at all the next start makes
     an empty library.  Returns where the damaged file went, None when there was none.  Raises
-    KnownError("profile-busy", "disk-full", …); then the original is where it was.
+    KnownError("profile-busy", "backup-damaged", "disk-full", …); then the original is where it was.
     """
     held = lock(profile)
     try:
@@ -188,6 +190,7 @@ def restore_backup(profile: Profile, backup: Path | None = None) -> Path | None:
         if chosen is not None:
             copy = profile.root / "library.restoring.db"
             backups.copy_durably(chosen, copy)
+            _check_backup(copy, chosen.name, key_provider or NoKey())
         aside = set_aside(profile) if profile.database.exists() else None
         if copy is not None:
             copy.replace(profile.database)
@@ -198,6 +201,29 @@ def restore_backup(profile: Profile, backup: Path | None = None) -> Path | None:
         return aside
     finally:
         held.release()
+
+
+def _check_backup(copy: Path, name: str, keys: KeyProvider) -> None:
+    """KnownError("backup-damaged") for what is no whole library; the copy is deleted then."""
+    try:
+        db = connect(copy, keys, read_only=True)
+        try:
+            fine = (
+                int(db.pragma("application_id")) == schema.APPLICATION_ID
+                and _check_tables(db) == "ok"
+            )
+        finally:
+            db.close(True)
+    except apsw.Error:
+        fine = False
+    for suffix in ("-wal", "-shm"):  # a copy of a live database makes these when it is read
+        copy.with_name(copy.name + suffix).unlink(missing_ok=True)
+    if not fine:
+        copy.unlink(missing_ok=True)
+        raise KnownError(
+            "backup-damaged",
+            f"{name} is damaged or no backup of Grove. Nothing was changed; try an older one.",
+        )
 
 
 def _nothing_yet() -> KnownError:

@@ -155,6 +155,24 @@ def test_damage_without_a_backup_says_so(tmp_path: Path) -> None:
         assert lib.chats().result(WAIT_S) == []
 
 
+def test_a_damaged_backup_replaces_nothing(tmp_path: Path) -> None:
+    some_chat(tmp_path)
+    before = (tmp_path / "library.db").read_bytes()
+    bad = tmp_path / "bad.db"
+    other = tmp_path / "other.db"
+    bad.write_bytes(before[: len(before) // 2])
+    db = apsw.Connection(str(other))
+    db.execute("CREATE TABLE theirs(x)")
+    db.close()
+    for file in (bad, other):
+        with pytest.raises(KnownError) as caught:
+            restore_backup(Profile(tmp_path), file)
+        assert caught.value.code == "backup-damaged"
+    assert (tmp_path / "library.db").read_bytes() == before
+    assert not list(tmp_path.glob("library.restoring*"))
+    assert not list(tmp_path.glob("library.damaged*"))
+
+
 def test_a_database_of_another_program_is_left_alone(tmp_path: Path) -> None:
     file = tmp_path / "library.db"
     db = apsw.Connection(str(file))
