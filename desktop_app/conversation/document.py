@@ -78,6 +78,7 @@ class Conversation:
         self._ledger = Ledger(
             chat, tree, store, self, undo=undo, redo=redo, next_seq=next_seq, deeper=deeper
         )
+        self._do = self._ledger.do
         self._clock = 0
         self._streaming = {i for i in tree.ids() if tree.node(i).state is State.STREAMING}
 
@@ -583,16 +584,13 @@ class Conversation:
         for node_id in streaming:
             self.finish_stream(node_id, State.STOPPED, finish="cancelled")
 
-    def _do(self, name: str, edits: Iterable[Edit], at: int) -> None:
-        self._ledger.do(name, edits, at)
-
     def _back(self, side: Side) -> Step | None:
         self.settle()
         entry = self._ledger.history.top(side)
         if entry is None:
             return None
         self._stop(disturbed(entry.step.edits))
-        return self._ledger.back(side, self._now())
+        return self._ledger.back(side, entry, self._now())
 
     def _update_chat(self, chat: ChatInfo, undoable: bool) -> None:
         if chat != self.chat:

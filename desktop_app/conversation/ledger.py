@@ -85,9 +85,14 @@ class Ledger:
         future = self._commit(step.edits, at_ms, pushed, clear_redo=True)
         self._pending.append(_Pending(future, pushed, None, cleared))
 
-    def back(self, side: Side, at_ms: int) -> Step:
-        """Apply the top of a stack; its inverse goes on the other one."""
-        entry = self.history.pop(side)
+    def back(self, side: Side, entry: Entry, at_ms: int) -> Step | None:
+        """Apply the top of a stack; its inverse goes on the other one.
+
+        None when `entry` is not the top any more (a failed write took steps back meanwhile).
+        """
+        if self.history.top(side) is not entry:
+            return None
+        self.history.pop(side)
         try:
             inverses = apply_all(self.tree, entry.step.edits)
         except BaseException:

@@ -32,7 +32,6 @@ its name is kept as `extra["missing_parent"]`.
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
@@ -224,7 +223,7 @@ def write(db: apsw.Connection, dump: Dump, ids: Ids, put_blob: Callable[[bytes],
         )
     try:
         return _Writing(db, dump, ids, put_blob).run()
-    except (KeyError, TypeError, ValueError, AttributeError, binascii.Error) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise KnownError(
             "import-damaged",
             "This export is damaged or not from Grove. Nothing was imported.",

@@ -107,6 +107,14 @@ def test_fields_that_are_not_known_survive(tmp_path: Path) -> None:
         {"messages": [], "blobs": {"00": "§"}},
         {"messages": [], "version": 99},
         {"messages": [], "chat": ["x"]},
+        {"messages": [{"uid": "a", "role": "user", "created_at": float("inf")}]},
+        {"messages": [{"uid": "a", "role": "user", "created_at": 2**70}]},
+        {"messages": [{"uid": "a", "role": "user", "marks": [1]}]},
+        {"messages": [{"uid": "a", "role": "user", "extra": 5}]},
+        {"messages": [{"uid": "a", "role": "user", "parts": [{"kind": "text", "text": 5}]}]},
+        {"messages": [{"uid": "a", "role": "user", "parts": [{"kind": "file", "blob": []}]}]},
+        {"messages": [{"uid": "a", "role": "user", "turns": [5]}]},
+        {"messages": [{"uid": "a", "role": "user", "parent": {}}]},
     ],
 )
 def test_a_broken_dump_changes_nothing(tmp_path: Path, broken: dict[str, Any]) -> None:
