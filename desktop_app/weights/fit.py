@@ -38,7 +38,7 @@ _BYTES_PER_TOKEN_ENTRY: Final = 220
 _RESERVE_BYTES: Final = 400 * MB
 _SMALLEST_CONTEXT: Final = 256
 # Parts of a token's time that do not depend on bytes: starting the threads for each operation.
-_SECONDS_PER_BLOCK: Final = 60e-6
+_SECONDS_PER_BLOCK: Final = 120e-6
 # Speed of reading a type while computing with it, relative to Q8_0.  F16, Q8_0 and the
 # K types were measured on x86-64 with AVX-512; the rest are estimates from their kernels.
 _RELATIVE_SPEED: Final[Mapping[str, float]] = {
