@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from dataclasses import dataclass
-from itertools import pairwise
 from time import perf_counter
 
 from PySide6.QtCore import QPointF, QRectF
@@ -409,12 +408,3 @@ def _between(above: Block, below: Block) -> str:
     if above.depth and below.depth and below.marker:
         return "\n"
     return "\n\n"
-
-
-def pieces_plain(body: MessageBody) -> str:
-    """Everything a body shows, as plain text: for tests and screen readers."""
-    blocks = [piece.block for piece in body.pieces]
-    text = blocks[0].plain() if blocks else ""
-    for above, below in pairwise(blocks):
-        text += _between(above, below) + below.plain()
-    return text

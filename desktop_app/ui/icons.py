@@ -9,7 +9,7 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
-from PySide6.QtCore import QByteArray, QRectF, QSize, Qt
+from PySide6.QtCore import QByteArray, QRectF, Qt
 from PySide6.QtGui import QColor, QGuiApplication, QIcon, QPainter, QPixmap, QPixmapCache
 from PySide6.QtSvg import QSvgRenderer
 
@@ -118,8 +118,3 @@ def tinted_svg_file(name: str, colour: QColor) -> str:
 def _screen_ratio() -> float:
     screens = QGuiApplication.screens()
     return screens[0].devicePixelRatio() if screens else 1.0
-
-
-def size_of(size: int = 16) -> QSize:
-    """A square QSize, for setIconSize."""
-    return QSize(size, size)

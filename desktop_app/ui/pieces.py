@@ -13,7 +13,6 @@ from PySide6.QtGui import (
     QAbstractTextDocumentLayout,
     QFontMetricsF,
     QPainter,
-    QPainterPath,
     QTextBlockFormat,
     QTextCharFormat,
     QTextCursor,
@@ -526,13 +525,6 @@ class RulePiece(Piece):
     def paint(self, painter: QPainter, clip: QRectF, selected: Selected | None) -> None:
         del clip, selected
         painter.fillRect(QRectF(self.x, 8, self.width - self.x, 1), self.look.color("line2"))
-
-
-def rounded(box: QRectF, radius: float) -> QPainterPath:
-    """A rounded rectangle as a path."""
-    path = QPainterPath()
-    path.addRoundedRect(box, radius, radius)
-    return path
 
 
 def new_piece(block: Block, look: PieceLook) -> Piece:

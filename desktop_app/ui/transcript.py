@@ -491,9 +491,7 @@ class Transcript(QAbstractScrollArea):
 
     def row_resized(self, row: Row) -> None:
         """An editor grew."""
-        row.arrange_editor()
-        self._at_end = False
-        self.relayout()
+        self._verbs.editor_grew(row)
 
     # What rows ask for
 

@@ -16,6 +16,7 @@ from desktop_app.ui.row_view import EditMode, RowView
 from desktop_app.ui.words import tr
 
 if TYPE_CHECKING:
+    from desktop_app.ui.row import Row
     from desktop_app.ui.transcript import Transcript
 
 
@@ -157,14 +158,27 @@ class Verbs:
         self.drafts[message_id] = editor.text
         editor.edit.textChanged.connect(lambda: self._keep_draft(message_id))
         view.relayout()
-        hidden = row.geometry().bottom() - view.viewport().height()
         if at_end:
             view.scroll_to_end()
-        elif hidden > 0:
-            bar = view.verticalScrollBar()
-            bar.setValue(bar.value() + min(row.geometry().top(), hidden))
+        else:
+            self._bring_up(row)
         editor.edit.setFocus(Qt.FocusReason.OtherFocusReason)
         view.editing_changed.emit(True)
+
+    def editor_grew(self, row: Row) -> None:
+        """An open editor takes another height: its buttons stay in view."""
+        at_end = self._view.is_at_end
+        row.arrange_editor()
+        self._view.relayout()
+        if not at_end:
+            self._bring_up(row)
+
+    def _bring_up(self, row: Row) -> None:
+        """Scroll until the end of a row is in view, or its beginning at the top."""
+        hidden = row.geometry().bottom() - self._view.viewport().height()
+        if hidden > 0:
+            bar = self._view.verticalScrollBar()
+            bar.setValue(bar.value() + max(0, min(row.geometry().top(), hidden)))
 
     def _keep_draft(self, message_id: int) -> None:
         row = self._view.row_of(message_id)

@@ -339,6 +339,21 @@ def test_a_long_message_gives_layouts_back(view: Transcript) -> None:
     assert 20 < built < 500
 
 
+def test_a_growing_editor_keeps_its_buttons_in_view(view: Transcript) -> None:
+    view.set_rows(mixed_rows(40))
+    view.set_position(21, 0)
+    lowest = max(
+        (one for one in view.findChildren(Row) if one.isVisible()), key=lambda one: one.y()
+    )
+    view.start_editing(lowest.message_id)
+    editor = lowest.editor
+    assert editor is not None
+    for _line in range(8):
+        editor.edit.insertPlainText("another line\n")
+    assert lowest.geometry().bottom() <= view.viewport().height()
+    assert editor.text.count("another line") == 8
+
+
 def test_a_live_reply_is_not_edited(view: Transcript) -> None:
     view.set_rows(picture_rows())
     view.start_editing(4)
