@@ -137,6 +137,7 @@ class ChatList(QListView):
         self.setContextMenuPolicy(Qt.ContextMenuPolicy.CustomContextMenu)
         self.customContextMenuRequested.connect(self._menu_at)
         name_control(self, "sidebar.chats", tr("sidebar.chats"))
+        theme.current().changed.connect(self.scheduleDelayedItemsLayout)
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
         index = self.currentIndex()

@@ -84,7 +84,7 @@ class Composer(QFrame):
     def __init__(self) -> None:
         super().__init__()
         self._writing = False
-        self._level = ""
+        self._context = (0, 0)
         self.setObjectName("composer")
         self.text = MessageEdit()
         name_control(self.text, "composer.text", tr("composer.text"))
@@ -168,6 +168,7 @@ class Composer(QFrame):
 
     def show_context(self, used: int, size: int) -> None:
         """Tokens of the active path, of the context; a size of 0 hides the meter."""
+        self._context = (used, size)
         share = used / size if size else 0.0
         level = "alarm" if share >= ALARM else "caution" if share >= CAUTION else ""
         text = tr("composer.context", used=used, size=size) if size else ""
@@ -181,7 +182,6 @@ class Composer(QFrame):
         self._use.setToolTip(self._bar.toolTip())
         self._warning.setText(tr("composer.alarm") if level == "alarm" else "")
         self._warning.setVisible(level == "alarm")
-        self._level = level
         self._fit()
 
     def show_choices(self, weights: str, preset: str, drafts: int) -> None:
@@ -228,6 +228,7 @@ class Composer(QFrame):
         for widget in (self._speed, self._use, self._warning):
             widget.setFont(small)
         self.send_button.setEnabled(self.text.has_words)
+        self.show_context(*self._context)
         self.update()
 
     def resizeEvent(self, event: QResizeEvent) -> None:

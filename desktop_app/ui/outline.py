@@ -250,6 +250,7 @@ class Outline(QListView):
         self.setResizeMode(QListView.ResizeMode.Adjust)
         self.setUniformItemSizes(True)
         name_control(self, "dock.outline", tr("dock.outline"))
+        theme.current().changed.connect(self.scheduleDelayedItemsLayout)
 
     def show_points(self, points: Sequence[Point]) -> None:
         """Show these, with the last message of the path as the current one."""
