@@ -145,7 +145,7 @@ def make_examples(
     )
 
 
-def shortened(examples: Examples, seed: int, share: float = 0.5, keep: int = 8) -> Examples:
+def shortened(examples: Examples, seed: int, share: float = 0.6, keep: int = 8) -> Examples:
     """The same conversations, a share of them cut some tokens into the last answer.
 
     What a question is about shows in the first words of its answer, so that a network which

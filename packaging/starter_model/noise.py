@@ -202,9 +202,9 @@ def _casual(text: str, rng: random.Random) -> str:
 
 def _case(text: str, rng: random.Random) -> str:
     kind = rng.random()
-    if kind < 0.035:
+    if kind < 0.06:
         return text.upper()
-    if kind < 0.05:
+    if kind < 0.075:
         return text.title()
     if kind < 0.5:
         return text
@@ -254,7 +254,7 @@ def typed(
         if rng.random() < 0.02 * rough:
             at = rng.randrange(len(text))
             text = text[:at] + text[at] * rng.randint(3, 6) + text[at + 1 :]
-        if rng.random() < 0.17 * rough:
+        if rng.random() < 0.26 * rough:
             for _ in range(rng.choice((1, 1, 1, 2, 2, 3))):
                 text = typo(text, rng)
     else:

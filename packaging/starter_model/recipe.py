@@ -12,7 +12,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: shares the 
 import numpy as np
 from convert import convert
 from corpus import Corpus
-from encoding import Examples, make_examples, train_tokenizer
+from encoding import Examples, make_examples, shortened, train_tokenizer
 from network import Shape
 from train import Plan, Trainer
 
@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not tokenizer.exists():
         print("training the tokenizer", flush=True)
         train_tokenizer(corpus, tokenizer, Shape().vocabulary)
-    examples = load_examples(folder, options.seed, options.conversations)
+    examples = shortened(load_examples(folder, options.seed, options.conversations), options.seed)
     plan = Plan(options.seed, options.steps, options.minutes, threads=options.threads)
     trainer = Trainer(Shape(), len(corpus.labels), plan, folder)
     resumed = trainer.resume()

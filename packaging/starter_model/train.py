@@ -25,9 +25,9 @@ class Plan:
     """How long and how fast: the end is whichever of steps and minutes comes first."""
 
     seed: int = 1
-    steps: int = 4500
+    steps: int = 4000
     minutes: float = 120.0
-    batch_tokens: int = 5120
+    batch_tokens: int = 3072
     rate: float = 2.5e-3
     warmup: float = 0.02
     threads: int = 2
