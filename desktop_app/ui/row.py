@@ -114,6 +114,7 @@ class Row(QWidget):
         author = author_of(view)
         key = "row.label_version" if view.versions > 1 else "row.label"
         name = tr(key, author=author, time=view.time, version=view.version, versions=view.versions)
+        name = name.rstrip(", ")  # a reply being written has no time yet
         if name != self.accessibleName():
             self.setAccessibleName(name)
         self.setAccessibleDescription(view.text[:DESCRIPTION_CHARS])

@@ -79,8 +79,11 @@ class RowHeader(QWidget):
         if paged:
             self.previous.setEnabled(view.version > 1)
             self.next.setEnabled(view.version < view.versions)
-            self.previous.describe(tr("row.previous_version"))
-            self.next.describe(tr("row.next_version"))
+        self.previous.describe(tr("row.previous_version"))
+        self.next.describe(tr("row.next_version"))
+        self.resume.setAccessibleName(tr("row.continue"))
+        self.renew.setAccessibleName(f"{tr('row.stale')}: {tr('row.ask_again')}")
+        self.setAccessibleName(tr("row.actions"))
         self._describe_actions(view)
         halted = view.state in (RowState.STOPPED, RowState.INTERRUPTED)
         self.resume.setVisible(halted and view.can_continue and not view.is_user)

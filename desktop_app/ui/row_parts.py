@@ -100,7 +100,8 @@ class LinkButton(QAbstractButton):
         if (text, style) != (self.text(), self._style):
             self._style = style
             self.setText(text)
-            self.setAccessibleName(text)
+            if not self.accessibleName():
+                self.setAccessibleName(text)
         self.resize(self.sizeHint())
 
     def sizeHint(self) -> QSize:
