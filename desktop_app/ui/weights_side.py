@@ -322,6 +322,11 @@ class WeightsSide(QObject):
 
     # ---- told by the session -----------------------------------------------------------------
 
+    def loading(self, _fraction: float) -> None:
+        """A file that was dropped on the first start's page is one of its ways."""
+        if self._first is not None and not self._desk.first_run:
+            self.leave_first_run()
+
     def loaded(self, _info: LoadedWeights) -> None:
         """Another file is in use."""
         if self._page is not None:
