@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -13,7 +13,7 @@ import filelock
 from desktop_app import log
 from desktop_app.errors import KnownError
 from desktop_app.paths import Profile
-from desktop_app.storage import backups, schema
+from desktop_app.storage import backups, mending, schema
 from desktop_app.storage.failures import busy_profile, damaged, known, newer
 
 _log = log.logger("storage")
@@ -75,14 +75,20 @@ def connect(
 
 def open_writer(profile: Profile, keys: KeyProvider, vfs: str | None) -> apsw.Connection:
     """The one writing connection: created or checked, and brought to the newest version."""
-    fresh = not profile.database.exists()
     try:
         profile.create()
+        if _ready(profile).exists():
+            _swap(profile)
+        fresh = not profile.database.exists()
         version = 0
         if fresh:
             _create_owner_only(profile.database)
         else:
-            version = _check_untouched(profile, keys, vfs)
+            try:
+                version = _check_untouched(profile, keys, vfs)
+            except _IndexDamaged:
+                _mend(profile, keys)
+                version = _check_untouched(profile, keys, vfs)
         db = connect(profile.database, keys, vfs=vfs)
     except (apsw.Error, OSError) as error:
         raise _opening_failed(profile, error) from error
@@ -103,6 +109,30 @@ def open_writer(profile: Profile, keys: KeyProvider, vfs: str | None) -> apsw.Co
         db.close(True)
         raise
     return db
+
+
+class _IndexDamaged(apsw.CorruptError):
+    """Only the search index is damaged, and the schema is the newest."""
+
+
+def _mend(profile: Profile, keys: KeyProvider) -> None:
+    """Put a copy with a new search index in the place of the database, which is set aside."""
+    copy = profile.root / "library.mending.db"
+    for file in mending.leftovers(copy):
+        file.unlink(missing_ok=True)
+    try:
+        _create_owner_only(copy)
+        with (
+            closing(connect(profile.database, keys, read_only=True)) as damaged_db,
+            closing(connect(copy, keys)) as target,
+        ):
+            mending.copy_without_index(damaged_db, target)
+        copy.replace(_ready(profile))
+        _swap(profile)
+    finally:
+        for file in mending.leftovers(copy):
+            file.unlink(missing_ok=True)
+    _log.info("the search index was damaged and has been made anew")
 
 
 def _check_untouched(profile: Profile, keys: KeyProvider, vfs: str | None) -> int:
@@ -137,7 +167,7 @@ def open_reader(
         raise _opening_failed(profile, error) from error
     try:
         if alone:
-            version = _check(db, profile)
+            version = _check(db, profile, tolerant=True)
             if version > schema.VERSION:
                 raise newer(version)
             if version == 0:
@@ -174,6 +204,23 @@ def set_aside(profile: Profile) -> Path:
     return target
 
 
+def _ready(profile: Profile) -> Path:
+    """A whole, checked database that is to take the library's place, whatever happens."""
+    return profile.root / "library.ready.db"
+
+
+def _swap(profile: Profile) -> Path | None:
+    """Set the database aside and put the ready one in its place.
+
+    A crash on the way is made good by the next start: a ready file is always the one to go on with.
+    """
+    backups.sync_folder(profile.root)
+    aside = set_aside(profile) if profile.database.exists() else None
+    _ready(profile).replace(profile.database)
+    backups.sync_folder(profile.root)
+    return aside
+
+
 def restore_backup(
     profile: Profile, backup: Path | None = None, *, key_provider: KeyProvider | None = None
 ) -> Path | None:
@@ -191,10 +238,11 @@ def restore_backup(
             copy = profile.root / "library.restoring.db"
             backups.copy_durably(chosen, copy)
             _check_backup(copy, chosen.name, key_provider or NoKey())
-        aside = set_aside(profile) if profile.database.exists() else None
-        if copy is not None:
-            copy.replace(profile.database)
-            backups.sync_folder(profile.root)
+        if copy is None:
+            aside = set_aside(profile) if profile.database.exists() else None
+        else:
+            copy.replace(_ready(profile))
+            aside = _swap(profile)
     except OSError as error:
         raise known(error) from error
     else:
@@ -208,10 +256,9 @@ def _check_backup(copy: Path, name: str, keys: KeyProvider) -> None:
     try:
         db = connect(copy, keys, read_only=True)
         try:
-            fine = (
-                int(db.pragma("application_id")) == schema.APPLICATION_ID
-                and _check_tables(db) == "ok"
-            )
+            fine = int(db.pragma("application_id")) == schema.APPLICATION_ID and _check_tables(
+                db
+            ) == ("ok", "ok")
         finally:
             db.close(True)
     except apsw.Error:
@@ -233,16 +280,23 @@ def _nothing_yet() -> KnownError:
     )
 
 
-def _check(db: apsw.Connection, profile: Profile) -> int:
-    """quick_check, then the version; CorruptError and NotADBError for what is no library."""
+def _check(db: apsw.Connection, profile: Profile, *, tolerant: bool = False) -> int:
+    """quick_check, then the version; CorruptError and NotADBError for what is no library.
+
+    `tolerant` overlooks damage of the search index.
+    """
     version = int(db.pragma("user_version"))
     marker = int(db.pragma("application_id"))
     tables = db.execute("SELECT count(*) FROM sqlite_schema").get
     if tables and marker != schema.APPLICATION_ID:
         raise apsw.NotADBError(f"application id {marker:#x} is not Grove's")
-    report = _check_tables(db)
+    report, index_report = _check_tables(db)
     if report != "ok":
         raise apsw.CorruptError(report)
+    if index_report != "ok" and not tolerant:
+        if version != schema.VERSION:
+            raise apsw.CorruptError(index_report)
+        raise _IndexDamaged(index_report)
     if not tables:
         if backups.newest(profile) is not None:
             raise apsw.CorruptError("the file is empty, but there are backups")
@@ -252,21 +306,26 @@ def _check(db: apsw.Connection, profile: Profile) -> int:
     return version
 
 
-def _check_tables(db: apsw.Connection) -> str:
-    """quick_check of every table but the inner logic of the search index.
+def _check_tables(db: apsw.Connection) -> tuple[str, str]:
+    """quick_check of our tables, and of those under the search index; "ok" or what is wrong.
 
-    SQLite has FTS5 compare the whole index with its text, which takes ten times as long as all the
-    rest (0.9 s against 0.1 s for 35,000 messages); `Library.check` does that too.
+    The index's inner logic is left out: SQLite has FTS5 compare it with all the text, which takes
+    ten times as long as the rest (0.9 s against 0.1 s for 35,000 messages).  `Library.check` does
+    that too.
     """
-    names = db.execute(
+    found = {False: "ok", True: "ok"}
+    for (name,) in db.execute(
         "SELECT name FROM sqlite_schema WHERE type = 'table' AND sql NOT LIKE 'CREATE VIRTUAL%'"
-    ).fetchall()
-    for (name,) in names:
+    ).fetchall():
+        of_the_index = mending.is_of_the_index(str(name))
         quoted = str(name).replace("'", "''")
-        for (report,) in db.execute(f"PRAGMA main.quick_check('{quoted}')"):
-            if report != "ok":
-                return str(report)
-    return "ok"
+        try:
+            for (report,) in db.execute(f"PRAGMA main.quick_check('{quoted}')"):
+                if report != "ok":
+                    found[of_the_index] = str(report)
+        except apsw.CorruptError as error:
+            found[of_the_index] = str(error)
+    return found[False], found[True]
 
 
 def quick_check(db: apsw.Connection) -> str:

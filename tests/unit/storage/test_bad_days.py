@@ -6,6 +6,7 @@ import os
 import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import apsw
 import pytest
@@ -146,6 +147,23 @@ def test_a_damaged_database_is_never_overwritten(tmp_path: Path, where: str) -> 
     assert second not in (None, aside)
 
 
+@pytest.mark.parametrize("gone", ["nothing", "log", "all"])
+def test_a_crash_while_databases_change_places(tmp_path: Path, gone: str) -> None:
+    number = some_chat(tmp_path)
+    (backup,) = backups.every(Profile(tmp_path))
+    (tmp_path / "library.ready.db").write_bytes(backup.read_bytes())
+    if gone == "all":
+        (tmp_path / "library.db").rename(tmp_path / "library.damaged-1.db")
+    else:
+        (tmp_path / "library.db").write_bytes(b"damaged")
+    if gone == "log":
+        (tmp_path / "library.damaged-1.db-wal").write_bytes(b"log")
+    with library(tmp_path) as lib:
+        assert len(lib.load(number).result(WAIT_S).tree) == 40
+    assert (tmp_path / "library.damaged-1.db").exists()
+    assert not (tmp_path / "library.ready.db").exists()
+
+
 def test_damage_without_a_backup_says_so(tmp_path: Path) -> None:
     file = tmp_path / "library.db"
     file.write_bytes(b"rubbish" * 1000)
@@ -153,6 +171,38 @@ def test_damage_without_a_backup_says_so(tmp_path: Path) -> None:
     assert restore_backup(Profile(tmp_path)) is not None
     with library(tmp_path) as lib:
         assert lib.chats().result(WAIT_S) == []
+
+
+def test_damage_of_the_search_index_costs_nothing(tmp_path: Path) -> None:
+    number = some_chat(tmp_path)
+    with library(tmp_path) as lib:
+        held = picture(lib.load(number).result(WAIT_S))
+        out = lib.export_chat(number).result(WAIT_S)
+    file = tmp_path / "library.db"
+    db = apsw.Connection(str(file))
+    sql = "SELECT pageno FROM dbstat WHERE name = 'search_data'"
+    pages: list[Any] = db.execute(sql).fetchall()
+    size: int = db.pragma("page_size")
+    db.close()
+    data = bytearray(file.read_bytes())
+    for (page,) in pages:
+        data[(page - 1) * size : page * size] = os.urandom(size)
+    file.write_bytes(data)
+    with library(tmp_path, read_only=True) as reading:
+        assert reading.export_chat(number).result(WAIT_S) == out
+    with library(tmp_path) as lib:
+        chat = lib.load(number).result(WAIT_S)
+        assert picture(chat) == held
+        assert lib.export_chat(number).result(WAIT_S) == out
+        assert len(lib.search("message 17", 100).result(WAIT_S)) == 1
+        assert lib.check().result(WAIT_S) == "ok"
+        while chat.undo():
+            pass
+        new = chat.insert(None, Role.USER, "new")
+        assert new > max(40, *chat.tree.removed_ids())
+        chat.saved().result(WAIT_S)
+    assert (tmp_path / "library.damaged-1.db").read_bytes() == data
+    assert not list(tmp_path.glob("library.mending*"))
 
 
 def test_a_damaged_backup_replaces_nothing(tmp_path: Path) -> None:
