@@ -7,6 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from desktop_app import log
 from desktop_app.errors import KnownError
@@ -22,8 +23,12 @@ from desktop_app.inference.protocol import (
 from desktop_app.paths import starter_weights
 from desktop_app.session.listening import Listeners, Post, on_main
 from desktop_app.settings import Settings
-from desktop_app.weights.fit import Device, Machine, Plan, SpeedBook, predict
-from desktop_app.weights.gguf import Header, first_part, read_header
+
+if TYPE_CHECKING:
+    # Reading and judging files needs modules that a start of the window should not wait for; they
+    # are imported where a file is looked at.
+    from desktop_app.weights.fit import Device
+    from desktop_app.weights.gguf import Header
 
 _log = log.logger("session")
 
@@ -99,6 +104,8 @@ class Loading:
 
     def start(self, path: Path | str) -> Future[LoadedWeights]:
         """Check a file and load it; an attempt under way is given up for it."""
+        from desktop_app.weights.gguf import first_part
+
         self.cancel()
         load = self._load = _Load(first_part(Path(path).expanduser().absolute()))
         spec, devices = self._spec(load.path), self._devices()
@@ -129,6 +136,8 @@ class Loading:
             return
 
         def record() -> None:
+            from desktop_app.weights.fit import SpeedBook
+
             # A guess for later is not worth a word to the user when the disk is full.
             with contextlib.suppress(KnownError, OSError):
                 book = SpeedBook.load(self._speed_file)
@@ -161,6 +170,8 @@ class Loading:
         hello = self._engine.hello
         if hello is None:
             return ()
+        from desktop_app.weights.fit import Device
+
         return tuple(Device(d.name, d.free_bytes) for d in hello.devices if d.kind != "cpu")
 
     def _event(self, load: _Load, event: Event) -> None:
@@ -215,6 +226,9 @@ def check_file(spec: WeightsSpec, devices: tuple[Device, ...] = ()) -> Header:
     Any thread.  Weights are refused only where they can never fit: what is too
     big just now may still run, slowly.
     """
+    from desktop_app.weights.fit import Machine, Plan, predict
+    from desktop_app.weights.gguf import read_header
+
     header = read_header(Path(spec.path))
     if header.kind != "weights":
         raise KnownError(
