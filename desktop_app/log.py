@@ -6,13 +6,13 @@ Never log what people write: messages, titles, search texts, prompts.  Log codes
 from __future__ import annotations
 
 import logging
-import logging.handlers
 import sys
 import threading
 import traceback
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
+from typing import TextIO
 
 ShowBug = Callable[[str, str], None]
 """Called with (one sentence, the traceback as text), on whatever thread the bug came from."""
@@ -30,11 +30,32 @@ def logger(name: str) -> logging.Logger:
     return _logger.getChild(name)
 
 
-class _QuietHandler(logging.handlers.RotatingFileHandler):
-    """A full disk must not print "--- Logging error ---" into somebody's terminal."""
+class _Rotating(logging.FileHandler):
+    """A log file that is set aside at `_LOG_BYTES`, with `_LOG_FILES` older ones kept.
+
+    The standard library's rotating handler does this too, but its module takes as long to import as
+    a good part of the window.  A full disk costs the line, never the program.
+    """
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            if self.stream is not None and self.stream.tell() >= _LOG_BYTES:
+                self._rotate(self.stream)
+        except (OSError, ValueError):
+            return
+        super().emit(record)
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 -- logging's own name
         pass
+
+    def _rotate(self, full: TextIO) -> None:
+        full.close()
+        file = Path(self.baseFilename)
+        names = [file, *(file.with_name(f"{file.name}.{n}") for n in range(1, _LOG_FILES + 1))]
+        for older, newer in zip(reversed(names), reversed(names[:-1]), strict=False):
+            if newer.exists():
+                newer.replace(older)
+        self.stream = self._open()
 
 
 def start(folder: Path) -> Path:
@@ -46,7 +67,7 @@ def start(folder: Path) -> Path:
     file = folder / "grove.log"
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        handler = _QuietHandler(file, maxBytes=_LOG_BYTES, backupCount=_LOG_FILES, encoding="utf-8")
+        handler = _Rotating(file, encoding="utf-8")
     except OSError:
         return file
     handler.setFormatter(
