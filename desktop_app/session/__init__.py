@@ -302,6 +302,10 @@ class Session:
         self.engine.unload()
         self._listeners.tell("unloaded")
 
+    def keep_settings(self) -> None:
+        """Write the settings; a disk that refuses is told by `storage_failed`."""
+        self._loading.keep_settings()
+
     def default_weights(self) -> Path | None:
         """The file used last if it still is there, else the one that came with Grove, or None."""
         return self._loading.default()

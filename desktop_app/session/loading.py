@@ -211,6 +211,10 @@ class Loading:
         others = [other for other in self._settings.recent_weights if other != name]
         self._settings.weights_path = name
         self._settings.recent_weights = [name, *others][:20]
+        self.keep_settings()
+
+    def keep_settings(self) -> None:
+        """Write the settings; a disk that refuses is told by `storage_failed`."""
         try:
             self._settings.save()
         except OSError as error:

@@ -257,7 +257,7 @@ class ChatSettings(QScrollArea):
         else:
             kept[name] = key
         settings.templates = kept
-        settings.save()
+        self._session.keep_settings()
 
 
 def _section(key: str, field: QWidget) -> QWidget:

@@ -375,7 +375,7 @@ class PageVerbs(QObject):
         loaded = self.session.engine.loaded
         now = loaded.context_length if loaded is not None else settings.context_length or 4096
         settings.context_length = max(_MIN_CONTEXT, now // 2)
-        settings.save()
+        self.session.keep_settings()
         path = self.session.default_weights()
         if path is None:
             self.ask_for_weights()

@@ -219,7 +219,7 @@ class SettingsWindow(QDialog):
 
     def _set(self, key: str, value: object, *, reload: bool = False) -> None:
         setattr(self._settings, key, value)
-        self._settings.save()
+        self._session.keep_settings()
         if reload and (self._session.engine.loaded is not None or self._session.is_loading):
             self._reload.start()
 
@@ -317,6 +317,7 @@ def _row(name: str, field: QWidget, hint: str = "") -> QWidget:
 def _pair(left: ElidedLabel, right: QWidget) -> QWidget:
     made = QWidget()
     left.setMinimumWidth(150)
+    left.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
     row = QHBoxLayout(made)
     row.setContentsMargins(0, 0, 0, 0)
     row.addWidget(left, 1)

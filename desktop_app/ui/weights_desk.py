@@ -110,7 +110,7 @@ class WeightsDesk(QObject):
         if conversation is not None:
             conversation.set_defaults(preset=key)
         self.settings.preset = key
-        self.settings.save()
+        self.session.keep_settings()
         self.show_choices()
         self.preset_chosen.emit()
 
@@ -129,7 +129,7 @@ class WeightsDesk(QObject):
 
     def _set_drafts(self, count: int) -> None:
         self.settings.drafts = count
-        self.settings.save()
+        self.session.keep_settings()
 
     def show_choices(self) -> None:
         """Say below the composer what stands."""

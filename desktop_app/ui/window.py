@@ -488,7 +488,7 @@ class MainWindow(QMainWindow):
     def _scale(self, scale: float) -> None:
         scale = min(2.0, max(0.8, round(scale, 2)))
         self.settings.text_scale = scale
-        self.settings.save()
+        self.session.keep_settings()
         theme.current().set_text_scale(scale)
         self.page.toast.tell(tr("page.text_size", percent=round(scale * 100)))
 

@@ -358,6 +358,20 @@ def test_settings_are_in_force_and_kept(open_desk: Open) -> None:
     assert open_desk().settings.offline
 
 
+def test_settings_that_cannot_be_written_are_told_in_one_sentence(
+    open_desk: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = open_desk()
+
+    def refuse() -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(desk.settings, "save", refuse)
+    desk.window.weights.choose_preset("precise")
+    assert "settings could not be saved" in desk.window.page.toast.text
+    assert desk.settings.preset == "precise"
+
+
 def test_the_system_prompt_is_a_message_and_can_be_undone(open_desk: Open) -> None:
     desk = open_desk()
     settings = desk.window.dock.settings
