@@ -67,6 +67,7 @@ class Branch:
     busy: bool = False
     used: int = 0
     parked: bool = True  # nothing of its tokens is in memory only
+    floor: int = 0  # from here on, sliding-window layers too have every position
 
 
 class Branches:
@@ -78,8 +79,9 @@ class Branches:
         """The context's last sequence is kept for transfers where blocks are used.
 
         `window`: how far sliding-window layers look back, 0 without such layers.  Even a full cache
-        of these layers uses cells again that no later token of their branch can see; a branch that
-        lost some can go on, but neither be cut back nor saved before them.
+        of these layers uses cells again that no later token of their branch can see, and a saved
+        state holds of these layers only what the token behind it sees.  A branch that lacks such
+        cells can go on, but neither be cut back nor saved before them.
         """
         self._memory, self._parking, self._window = memory, parking, window
         self._can_roll_back = can_roll_back
@@ -129,7 +131,7 @@ class Branches:
             self._vacate(chosen)
             if best is not None:
                 self._memory.copy(best.sequence, chosen.sequence, 0, kept)
-                chosen.tokens = wanted[:kept]
+                chosen.tokens, chosen.floor = wanted[:kept], best.floor
         self._lend(chosen, chat)
         self._vacate_idle()
         self._fetch(chosen, wanted[:most])
@@ -163,6 +165,21 @@ class Branches:
             spare.tokens = list(best.tokens)
         return spare
 
+    def known(self, tokens: Sequence[int]) -> int:
+        """How many tokens of a prompt `take` would find, resident or parked; nothing changes."""
+        wanted = list(tokens)
+        most = len(wanted) - 1
+        found = 0
+        for branch in self._branches:
+            shared = min(most, shared_length(branch.tokens, wanted))
+            cut = self._can_roll_back and self._can_go_on(branch, shared)
+            if cut or shared == len(branch.tokens):
+                found = max(found, shared)
+        if not self._can_roll_back:
+            saved = self._parking.checkpoint(wanted[:most])
+            return max(found, len(saved.tokens) if saved is not None else 0)
+        return max(found, sum(used for _block, used in self._parked(wanted[:most])))
+
     def fork(self, branch: Branch, chat: str) -> Branch | None:
         """Lend another branch with the same tokens; None when all are lent."""
         spare = self._spare()
@@ -170,13 +187,18 @@ class Branches:
             return None
         self._vacate(spare)
         self._memory.copy(branch.sequence, spare.sequence, 0, -1)
-        spare.tokens = list(branch.tokens)
+        spare.tokens, spare.floor = list(branch.tokens), branch.floor
         self._lend(spare, chat)
         return spare
 
     def give_back(self, branch: Branch) -> None:
         """The reply is over; its tokens stay resident until the place is wanted."""
         branch.busy, branch.parked = False, False
+
+    def drop(self, branch: Branch) -> None:
+        """Something went wrong with it: nothing of it may be used again."""
+        self._clear(branch)
+        branch.busy = False
 
     def rewind(self, branch: Branch) -> None:
         """Remove from memory what an aborted step may have left behind the branch's tokens."""
@@ -244,17 +266,14 @@ class Branches:
             done = node.start + offset
             self._parking.note(node, branch.chat, offset)
         saved = 0
-        first = self._memory.span(branch.sequence)[0] if self._window else 0
         while done < len(branch.tokens):
             if limit and saved == limit:
                 return
             grows = node is not None and offset == len(node.tokens) and self._parking.can_grow(node)
             start = node.start if node is not None and grows else done
-            if start < first:
-                if not grows or done < first:
-                    break  # cells of its windows are gone: the rest would be saved with holes
-                grows, start = False, done
             end = min(start + BLOCK_TOKENS, len(branch.tokens))
+            if not self._has_window(branch, start, end):
+                break  # cells of its windows are gone: the rest would be saved with holes
             data = self._save(branch, start, end)
             tokens = branch.tokens[start:end]
             if node is not None and grows:
@@ -266,9 +285,33 @@ class Branches:
 
     def _can_go_on(self, branch: Branch, size: int) -> bool:
         """Whether all that the token behind the first `size` ones looks at is still in memory."""
-        if not self._window or not size:
+        return not size or self._has_window(branch, 0, size)
+
+    def _has_window(self, branch: Branch, start: int, end: int) -> bool:
+        """Whether of positions [start, end) all that the token behind them sees is in memory."""
+        if not self._window:
             return True
-        return self._memory.span(branch.sequence)[0] <= max(0, size - self._window)
+        low = max(branch.floor, self._memory.span(branch.sequence)[0])
+        return low <= max(start, end - self._window)
+
+    def _parked(self, wanted: list[int]) -> list[tuple[Block, int]]:
+        """What can be brought back of `wanted`: to where sliding windows have all they look at."""
+        found = self._parking.match(wanted)
+        if not self._window:
+            return found
+        floor = complete = 0
+        for place, (block, used) in enumerate(found, 1):
+            floor = self._floor_after(floor, block, used, block.end - self._window)
+            if floor <= max(0, block.start + used - self._window):
+                complete = place
+        return found[:complete]
+
+    @staticmethod
+    def _floor_after(floor: int, block: Block, used: int, low: int) -> int:
+        """The floor behind the first `used` tokens of a block whose windows begin at `low`."""
+        if low <= block.start:
+            return floor
+        return low if used == len(block.tokens) else block.start + used
 
     def _save(self, branch: Branch, start: int, end: int) -> bytes:
         self._memory.copy(branch.sequence, self._transfer, start, end)
@@ -278,8 +321,7 @@ class Branches:
 
     def _fetch(self, branch: Branch, wanted: list[int]) -> None:
         """Bring back what is parked of `wanted` behind the branch's tokens."""
-        found = self._parking.match(wanted)
-        for block, used in found:
+        for block, used in self._parked(wanted):
             start, end = len(branch.tokens), block.start + used
             if end <= start:
                 continue
@@ -287,9 +329,13 @@ class Branches:
             if data is None or not self._memory.restore(self._transfer, data):
                 self._memory.remove(self._transfer)
                 return
-            if self._memory.span(self._transfer) != (block.start, block.end - 1):
+            low, last = self._memory.span(self._transfer)
+            least = block.end - self._window if self._window else block.start
+            if last != block.end - 1 or low > max(block.start, least):
                 self._memory.remove(self._transfer)  # not what its name says: read it anew
                 return
+            if low > start:
+                branch.floor = self._floor_after(branch.floor, block, used, low)
             self._memory.copy(self._transfer, branch.sequence, start, end)
             self._memory.remove(self._transfer)
             branch.tokens += wanted[start:end]
@@ -322,4 +368,4 @@ class Branches:
     def _clear(self, branch: Branch) -> None:
         if branch.tokens or self._memory.span(branch.sequence)[1] >= 0:
             self._memory.remove(branch.sequence)
-        branch.tokens, branch.chat, branch.parked = [], "", True
+        branch.tokens, branch.chat, branch.parked, branch.floor = [], "", True, 0

@@ -21,6 +21,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
@@ -39,6 +40,7 @@ from desktop_app.inference.protocol import (
     Hello,
     Loaded,
     LoadProgress,
+    Rendered,
     RenderRequest,
     SetThreads,
     Unload,
@@ -220,9 +222,17 @@ class Host:
 
     def _render(self, job: int, request: RenderRequest, engine: LoadedEngine) -> None:
         try:
-            self._wire.send(job, engine.render(request))
+            rendered = engine.render(request)
         except KnownError as error:
             self._wire.send(job, Failed.of(error))
+            return
+        self._tasks.put(partial(self._tell_rendered, job, rendered, engine))
+
+    def _tell_rendered(self, job: int, rendered: Rendered, engine: LoadedEngine) -> None:
+        """On the main thread, which alone may look into the branch cache."""
+        if self._engine is engine and rendered.tokens:
+            rendered = replace(rendered, kept_tokens=engine.branches.known(rendered.tokens))
+        self._wire.send(job, rendered)
 
 
 def _nothing_loaded() -> KnownError:

@@ -270,13 +270,17 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """A prompt: its text, its token ids, and the text of each token."""
+    """A prompt: its text, its token ids, and the text of each token.
+
+    `kept_tokens` of them are in the cache, resident or parked: the rest would be read anew.
+    """
 
     text: str
     tokens: tuple[int, ...]
     pieces: tuple[str, ...]
     template_family: str = ""
     left_out: int = 0
+    kept_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from typing import Final
 
 from desktop_app.errors import KnownError
 from desktop_app.inference.branches import Branch, Branches
-from desktop_app.inference.context import Batch, Context, SamplerChain
+from desktop_app.inference.context import Batch, Context, Outcome, SamplerChain
 from desktop_app.inference.llama import Vocabulary
 from desktop_app.inference.protocol import (
     Counters,
@@ -184,7 +184,7 @@ class Writer:
             if any((job, None) in self._cancelled for job in self._in_step):
                 self._in_step = frozenset()
                 return  # cancelled since the batch was filled
-        outcome = self._context.decode(self._batch)
+        outcome = self._decode(rows)
         with self._lock:
             self._in_step = frozenset()
             self._context.abort(on=False)
@@ -193,9 +193,23 @@ class Writer:
         elif outcome == "aborted":
             for row in rows:
                 self._branches.rewind(row.branch)
-        else:
+        elif outcome == "no_room":
             self._make_room()
         self._jobs = [job for job in self._jobs if not job.over]
+
+    def _decode(self, rows: list[_Row]) -> Outcome | None:
+        """Evaluate the batch; None when llama.cpp refuses it, and then its jobs have failed."""
+        try:
+            return self._context.decode(self._batch)
+        except KnownError as error:
+            for job in {row.job.id: row.job for row in rows}.values():
+                branches = [draft.branch for draft in job.drafts.values()]
+                if job.reading and job.branch is not None:
+                    branches.append(job.branch)
+                self._fail(job, error)
+                for branch in branches:
+                    self._branches.drop(branch)
+            return None
 
     # --- one step ------------------------------------------------------------------------------
 

@@ -11,7 +11,8 @@ import pytest
 
 @pytest.mark.parametrize("kind", ["llama", "window", "mamba"])
 def test_random_operations_answer_as_an_empty_context_does(kind: str) -> None:
-    command = [sys.executable, "-m", "tests.system.branch_cache", "--kind", kind, "--count", "700"]
+    module = ["-m", "tests.system.branch_cache"]
+    command = [sys.executable, *module, "--kind", kind, "--count", "1000", "--seed", "2"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=250, check=False)
     assert done.returncode == 0, done.stdout + done.stderr[-2000:]
     figures = json.loads(done.stdout)

@@ -233,6 +233,8 @@ def test_asking_again_reads_one_token(
     load(engine, weights("llama"))
     request = chat("Some words " * 40)
     ask(engine, request)
+    rendered = engine.render(request.messages).done.result(WAIT_S)
+    assert rendered.kept_tokens == len(rendered.tokens) - 1
     for seed in range(3):
         again = replace(request, sampling=Sampling(seed=seed, max_tokens=5))
         _, finished = ask(engine, again)
@@ -283,6 +285,39 @@ def test_a_reply_that_fills_the_context_ends_in_overflow(
     ).done.result(WAIT_S)
     assert {draft.finish for draft in drafts} <= {"overflow", "stop"}
     assert ask(engine, chat("and then"))[1].counters.generated_tokens > 0
+
+
+@pytest.mark.parametrize("kind", ["llama", "window", "mamba"])
+def test_after_a_restart_a_chat_is_not_read_again(
+    weights: Callable[[tiny_gguf.Kind], str], tmp_path: Path, kind: tiny_gguf.Kind
+) -> None:
+    request = chat("Some words that count. " * 30, name="a")
+    replies = []
+    for _ in range(2):
+        engine = Engine(cache_dir=tmp_path)
+        try:
+            load(engine, weights(kind))
+            replies.append(ask(engine, request))
+            settled = time.monotonic() + WAIT_S
+            # Blocks are written while the engine has nothing else to do.
+            while not list(tmp_path.rglob("chats.json")) and time.monotonic() < settled:
+                time.sleep(0.02)
+            engine.forget(["another"]).done.result(WAIT_S)
+        finally:
+            engine.close()
+    (first, fresh), (second, restored) = replies
+    assert fresh.counters.kept_tokens == 0
+    if kind == "mamba":
+        assert restored.counters.evaluated_tokens <= 1
+    else:
+        assert restored.counters.kept_tokens > 100
+    assert first[:10] == second[:10]
+    engine = Engine(cache_dir=tmp_path)
+    try:
+        engine.forget(["a"]).done.result(WAIT_S)  # no child is running
+    finally:
+        engine.close()
+    assert list(tmp_path.rglob("*.blk")) == []
 
 
 # --- stopping ----------------------------------------------------------------------------------
