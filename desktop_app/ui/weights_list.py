@@ -209,10 +209,7 @@ def _files(store: WeightsStore, found: RepositorySummary) -> Iterator[Row]:
     if files is None:
         yield note(f"files/{found.id}", tr("weights.asking_files"), "loader-circle")
         return
-    failed = [store.asking.get(f"{found.id} {q.label}") for q in files.quantisations]
-    errors = [error for error in failed if isinstance(error, KnownError)]
-    lost = any(item.repository == found.id and item.error in ACCESS for item in store.downloads)
-    if files.gated or lost or any(error.code in ACCESS for error in errors):
+    if files.gated or _wants_access(store, found.id):
         yield _gate(store, found.id)
     if not files.quantisations:
         yield note(f"files/{found.id}", tr("weights.no_files"), "info")
@@ -221,6 +218,14 @@ def _files(store: WeightsStore, found: RepositorySummary) -> Iterator[Row]:
         kept = (files, [_file(store, files, item) for item in files.quantisations])
         store.file_rows[found.id] = kept
     yield from kept[1]
+
+
+def _wants_access(store: WeightsStore, name: str) -> bool:
+    """Whether something of this repository was refused for want of an account's token."""
+    asked = [error for key, error in store.asking.items() if key.startswith(f"{name} ")]
+    return any(isinstance(error, KnownError) and error.code in ACCESS for error in asked) or any(
+        item.repository == name and item.error in ACCESS for item in store.downloads
+    )
 
 
 def _gate(store: WeightsStore, name: str) -> Row:

@@ -78,6 +78,7 @@ class WeightsStore(QObject):
         """"" unknown, "checking", "keyring", "session", or why it was refused."""
         self.file_rows: dict[str, tuple[Repository, list[Any]]] = {}
         """The page's rows of a repository's files, kept while it is the same."""
+        self._sorted_out: tuple[list[Entry], dict[str, list[Entry]]] = ([], {})
         self._fits: dict[tuple[int, str, int], Fit] = {}
         self._search_cancel = threading.Event()
         self._cancels: set[threading.Event] = {self._search_cancel}
@@ -413,18 +414,22 @@ class WeightsStore(QObject):
 
     def installed(self, repository: str, label: str) -> Entry | None:
         """The file on this computer that came from this size of a repository."""
-        if self.room is None:
-            return None
-        folder = self.room.shelf.own_folder.joinpath(*repository.split("/"))
-        for entry in self.entries:
-            if entry.path.is_relative_to(folder) and label in (
-                entry.quantisation,
-                entry.path.stem,
-            ):
-                return entry
-            if entry.path.is_relative_to(folder) and label.lower() in entry.path.name.lower():
+        for entry in self._by_repository().get(repository, ()):
+            if label == entry.quantisation or label.lower() in entry.path.name.lower():
                 return entry
         return None
+
+    def _by_repository(self) -> dict[str, list[Entry]]:
+        """Files of Grove's own folder by ``owner/name``, sorted out once for each list."""
+        if self.room is not None and self._sorted_out[0] is not self.entries:
+            found: dict[str, list[Entry]] = {}
+            own = str(self.room.shelf.own_folder)
+            for entry in self.entries:
+                if str(entry.path).startswith(own):
+                    parts = entry.path.parts[len(self.room.shelf.own_folder.parts) :]
+                    found.setdefault("/".join(parts[:2]), []).append(entry)
+            self._sorted_out = (self.entries, found)
+        return self._sorted_out[1]
 
     def act(self, verb: str, download_id: int) -> None:
         """ "pause", "resume", "cancel", "up", "down" or "clear" on a line of the queue."""

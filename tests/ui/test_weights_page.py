@@ -79,7 +79,7 @@ def open_page(desk: Desk) -> None:
     desk.window.actions_by_key["weights_page"].trigger()
     store = desk.window.hub.store
     desk.wait(lambda: bool(store.suggestions) and store.looked)
-    desk.wait(lambda: any(key.startswith("suggestion/") for key in keys(desk)))
+    desk.wait(lambda: any(key.startswith(("suggestion/", "result/")) for key in keys(desk)))
 
 
 def keys(desk: Desk) -> list[str]:
@@ -156,6 +156,13 @@ def test_search_open_download_and_load(desk: Desk, hub: FakeHub) -> None:
     wanted = desk.profile.weights / "tester" / "Tiny-Llama-GGUF" / "Tiny-Llama-Q4_K_M.gguf"
     desk.wait(lambda: desk.settings.weights_path == str(wanted))
     assert not desk.window.hub.is_shown
+    # The page knows that it is here, and does not offer it again.
+    open_page(desk)
+    key = f"file/{REPOSITORY}/Tiny-Llama-Q4_K_M.gguf"
+    desk.wait(lambda: line_of(desk, key).button is not None)
+    button = line_of(desk, key).button
+    assert button is not None
+    assert button[0] == "Use"
 
 
 def test_a_search_is_dropped_for_the_next_one(desk: Desk, hub: FakeHub) -> None:
@@ -171,7 +178,7 @@ def test_a_search_is_dropped_for_the_next_one(desk: Desk, hub: FakeHub) -> None:
             release.wait(10)
         return [RepositorySummary(f"a/{words}", "a", words, 1, 1, False, "", "")]
 
-    store.room.hub.search = slow  # type: ignore[method-assign]  # a hub that does not answer
+    store.room.hub.search = slow  # type: ignore[method-assign, assignment]  # a hub that does not answer
     field = desk.find(QLineEdit, "weights.search")
     search(desk, "first")
     desk.wait(lambda: bool(calls))
