@@ -1,4 +1,4 @@
-"""The app's side of the engine against a child that misbehaves (tests/fakes/engine_child.py)."""
+"""The app's side of the engine against a child that misbehaves (tests/fakes/faulty_engine.py)."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MakeEngine
     engines: list[Engine] = []
 
     def engine(fault: str = "none", **options: object) -> Engine:
-        command = [sys.executable, "-m", "tests.fakes.engine_child", fault]
+        command = [sys.executable, "-m", "tests.fakes.faulty_engine", fault]
         engines.append(Engine(command=command, **options))  # type: ignore[arg-type] # the test's
         return engines[-1]
 
