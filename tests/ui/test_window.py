@@ -7,7 +7,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from PySide6.QtCore import Qt
+from PySide6.QtCore import QMimeData, QPoint, QPointF, Qt, QUrl
+from PySide6.QtGui import QDragEnterEvent, QDropEvent
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QLabel, QPushButton, QWidget
 from pytestqt.qtbot import QtBot
@@ -370,6 +371,29 @@ def test_settings_that_cannot_be_written_are_told_in_one_sentence(
     desk.window.weights.choose_preset("precise")
     assert "settings could not be saved" in desk.window.page.toast.text
     assert desk.settings.preset == "precise"
+
+
+def test_a_weights_file_dropped_on_the_window_is_loaded(open_desk: Open, tmp_path: Path) -> None:
+    desk = open_desk()
+    other = Desk.weights(tmp_path / "more", "Other.gguf")
+    files, words = QMimeData(), QMimeData()
+    files.setUrls([QUrl.fromLocalFile(str(other))])
+    words.setText("words")
+    copy, left = Qt.DropAction.CopyAction, Qt.MouseButton.LeftButton
+    none = Qt.KeyboardModifier.NoModifier
+    middle = QPoint(600, 400)
+    refused = QDragEnterEvent(middle, copy, words, left, none)
+    refused.ignore()
+    desk.window.dragEnterEvent(refused)
+    assert not refused.isAccepted()
+    entered = QDragEnterEvent(middle, copy, files, left, none)
+    desk.window.dragEnterEvent(entered)
+    assert entered.isAccepted()
+    assert "Other.gguf" in desk.window.page.toast.text
+    desk.window.dropEvent(QDropEvent(QPointF(middle), copy, files, left, none))
+    desk.wait(lambda: desk.engine.loaded is not None and desk.engine.loaded.name == "Other")
+    desk.wait(lambda: desk.window.page.composer.weights.choice() == "Other")
+    assert desk.settings.weights_path == str(other)
 
 
 def test_the_system_prompt_is_a_message_and_can_be_undone(open_desk: Open) -> None:
