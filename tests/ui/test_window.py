@@ -10,7 +10,7 @@ import pytest
 from PySide6.QtCore import QMimeData, QPoint, QPointF, Qt, QUrl
 from PySide6.QtGui import QDragEnterEvent, QDropEvent
 from PySide6.QtTest import QTest
-from PySide6.QtWidgets import QLabel, QPushButton, QWidget
+from PySide6.QtWidgets import QApplication, QLabel, QPushButton, QWidget
 from pytestqt.qtbot import QtBot
 
 from desktop_app.conversation import Role, State
@@ -426,3 +426,26 @@ def test_every_control_has_a_name_and_the_keyboard_reaches_the_buttons(open_desk
         and widget.focusProxy() is None
     ]
     assert nameless == []
+
+
+def test_tab_reaches_every_control_of_the_window(open_desk: Open) -> None:
+    desk = open_desk()
+    desk.say("count 1")
+    desk.window.activateWindow()
+    desk.wait(desk.window.isActiveWindow)
+    composer = desk.window.page.composer
+    composer.text.setPlainText("text")  # Send can be pressed
+    composer.text.setFocus()
+    reached: set[str] = set()
+    for _ in range(80):
+        focused = QApplication.focusWidget()
+        assert focused is not None
+        reached.add(focused.objectName())
+        QTest.keyClick(focused, Qt.Key.Key_Tab)
+    wanted = {
+        "composer.text", "composer.weights", "composer.preset", "composer.drafts",
+        "composer.send", "sidebar.new", "sidebar.search", "sidebar.chats", "sidebar.hide",
+        "sidebar.settings", "header.undo", "header.find", "header.more", "dock.tabs", "dock.hide",
+        "dock.outline",
+    }  # fmt: skip
+    assert wanted - reached == set()
