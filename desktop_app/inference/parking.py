@@ -222,6 +222,8 @@ class Parking:
                 self._index_stale = True
         self._drop_unneeded()
         self.flush_index()
+        if self._folder is not None:  # what other weights keep of them goes too
+            forget_on_disk(self._folder.parent.parent, gone, but=self._folder)
 
     # --- the disk ------------------------------------------------------------------------------
 
@@ -458,12 +460,15 @@ def _left_of(
         name = place.parent
 
 
-def forget_on_disk(folder: Path, chats: Iterable[str]) -> None:
-    """Erase the text of these conversations, for all weights; no engine is running."""
+def forget_on_disk(folder: Path, chats: Iterable[str], *, but: Path | None = None) -> None:
+    """Erase the text of these conversations, for all weights except those kept in `but`.
+
+    For places that no running engine uses.
+    """
     gone = set(chats)
     for place in _places(folder):
         index = _read_index(place)
-        if not gone & index.keys():
+        if place == but or not gone & index.keys():
             continue
         kept = {chat: names for chat, names in index.items() if chat not in gone}
         needs: dict[bytes, int] = {}

@@ -238,6 +238,18 @@ def test_a_deleted_chat_is_gone_from_disk_without_an_engine(tmp_path: Path) -> N
     assert files_of(tmp_path) == []
 
 
+def test_what_other_weights_kept_of_a_deleted_chat_goes_too(tmp_path: Path) -> None:
+    for who in ("one", "two"):
+        branches = Branches(BookMemory(), parking(tmp_path, who=who), can_roll_back=True)
+        branch = branches.take(story(1, 300), "a")
+        assert branch is not None
+        branches._memory.read(branch, story(1, 300))  # type: ignore[attr-defined] # the fake's
+        branches.give_back(branch)
+        settle(branches)
+    branches.forget(["a"])
+    assert files_of(tmp_path) == []
+
+
 def test_a_chat_deleted_in_mid_reply_leaves_nothing(tmp_path: Path) -> None:
     memory = BookMemory()
     branches = Branches(memory, parking(tmp_path), can_roll_back=True)
