@@ -23,7 +23,7 @@ from typing import Any, Final, Generic, Literal, TypeVar, cast
 import desktop_app
 from desktop_app.errors import KnownError
 from desktop_app.inference.child import Child
-from desktop_app.inference.parking import forget_on_disk
+from desktop_app.inference.parked_files import forget_on_disk
 from desktop_app.inference.protocol import (
     PROTOCOL_VERSION,
     Cancel,

@@ -23,22 +23,37 @@ import hmac
 import json
 import os
 import secrets
-import shutil
 import struct
 from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from desktop_app.inference.parked_files import (
+    MAGIC,
+    NAME_BYTES,
+    ROOT,
+    Place,
+    disk_cap,
+    drop_others,
+    forget_on_disk,
+    header_bytes,
+    left_of,
+    modified,
+    name_of,
+    offset_of,
+    private_key,
+    read_header,
+    read_index,
+    size_of,
+    unlink,
+    unneeded,
+    write_private,
+)
+
 BLOCK_TOKENS: Final = 128
-_MAGIC: Final = b"GRVBLK1\n"
-_NAME_BYTES: Final = 32
-_ROOT: Final = bytes(_NAME_BYTES)
-_DISK_SHARE: Final = 0.1
 _MAX_CHECKPOINTS: Final = 64
-_Header = tuple[bytes, int, list[int], bool]
-"""What a file's header says: parent's name, offset, tokens, whether it is a checkpoint."""
 
 
 @dataclass(eq=False, slots=True)
@@ -57,6 +72,11 @@ class Block:
     used: int = 0
     children: dict[tuple[int, int], Block] = field(default_factory=dict)
     chats: dict[str, int] = field(default_factory=dict)  # how many of its tokens each chat needs
+
+    @property
+    def depth(self) -> int:
+        """How many blocks stand above."""
+        return 0 if self.parent is None else self.parent.depth + 1
 
     @property
     def end(self) -> int:
@@ -90,7 +110,7 @@ class Parking:
         """
         self._identity = hashlib.sha256(identity.encode()).digest()
         self._memory_cap = memory_bytes
-        self._root = Block(_ROOT, None, 0, 0, [])
+        self._root = Block(ROOT, None, 0, 0, [])
         self._blocks: dict[bytes, Block] = {}
         self._checkpoints: list[Block] = []
         self._clock = 0
@@ -102,13 +122,13 @@ class Parking:
         self.memory_used = self.disk_used = 0
         if folder is not None:
             with contextlib.suppress(OSError):  # no disk cache is no reason not to write
-                self._key = _key(folder)
+                self._key = private_key(folder)
                 self._folder = folder / "branches" / self._identity.hex()[:32]
                 self._folder.parent.mkdir(exist_ok=True, mode=0o700)
                 self._folder.mkdir(exist_ok=True, mode=0o700)
                 os.utime(self._folder)
-                self._disk_cap = _disk_cap(self._folder) if disk_bytes is None else disk_bytes
-                _drop_others(self._folder, self._disk_cap)
+                self._disk_cap = disk_cap(self._folder) if disk_bytes is None else disk_bytes
+                drop_others(self._folder, self._disk_cap)
                 self._take_up()
 
     # --- looking up ----------------------------------------------------------------------------
@@ -177,7 +197,7 @@ class Parking:
 
     def add_checkpoint(self, tokens: Sequence[int], data: bytes, chat: str) -> None:
         """Keep the whole state of a sequence after `tokens`."""
-        name = self._name(_ROOT, 2**32 - 1, tokens)
+        name = self._name(ROOT, 2**32 - 1, tokens)
         if name in self._blocks:
             self._touch(self._blocks[name])
             self.note(self._blocks[name], chat, len(tokens))
@@ -261,13 +281,13 @@ class Parking:
                 if chat and block.on_disk:
                     needs.setdefault(chat, {})[block.name.hex()] = count
         with contextlib.suppress(OSError):
-            _write_private(self._folder / "chats.json", json.dumps(needs).encode())
+            write_private(self._folder / "chats.json", json.dumps(needs).encode())
 
     def _write(self, block: Block) -> None:
         assert block.data is not None
         content = self._seal(block)
         try:
-            _write_private(self._file(block), content)
+            write_private(self._file(block), content)
         except OSError:
             self._folder = None  # the disk is full or gone: go on in memory
             return
@@ -284,42 +304,42 @@ class Parking:
         """A block as the bytes of its file: magic, header length, header, state, MAC."""
         assert block.data is not None
         assert block.parent is not None
-        header = _header(block.parent.name, block.offset, block.tokens, whole=block.whole)
+        header = header_bytes(block.parent.name, block.offset, block.tokens, whole=block.whole)
         mac = hmac.new(self._key, block.name + block.data, hashlib.sha256).digest()
-        return b"".join([_MAGIC, struct.pack("<I", len(header)), header, block.data, mac])
+        return b"".join([MAGIC, struct.pack("<I", len(header)), header, block.data, mac])
 
     def _open(self, block: Block, content: bytes) -> bytes | None:
         """The state out of a file's bytes; None when a single bit is not as it was written."""
-        begin = len(_MAGIC) + 4
-        if len(content) < begin + _NAME_BYTES or content[: len(_MAGIC)] != _MAGIC:
+        begin = len(MAGIC) + 4
+        if len(content) < begin + NAME_BYTES or content[: len(MAGIC)] != MAGIC:
             return None
-        (size,) = struct.unpack_from("<I", content, len(_MAGIC))
-        data = content[begin + size : -_NAME_BYTES]
+        (size,) = struct.unpack_from("<I", content, len(MAGIC))
+        data = content[begin + size : -NAME_BYTES]
         mac = hmac.new(self._key, block.name + data, hashlib.sha256).digest()
-        return data if hmac.compare_digest(mac, content[-_NAME_BYTES:]) else None
+        return data if hmac.compare_digest(mac, content[-NAME_BYTES:]) else None
 
     def _take_up(self) -> None:
         """Learn what the folder holds; remove what has no place in the trie or no chat."""
         assert self._folder is not None
         waiting: dict[bytes, list[Block]] = {}
-        for file in sorted(self._folder.glob("*.blk"), key=_modified):
-            read = _read_header(file)
-            name = _name_of(file)
-            if read is None or self._name(read[0], _offset_of(read), read[2]) != name:
-                _unlink(file)
+        for file in sorted(self._folder.glob("*.blk"), key=modified):
+            read = read_header(file)
+            name = name_of(file)
+            if read is None or self._name(read[0], offset_of(read), read[2]) != name:
+                unlink(file)
                 continue
             parent, offset, tokens, whole = read
             block = Block(name, None, offset, 0, tokens, whole=whole, on_disk=True)
-            block.size_bytes = max(0, _size(file) - len(tokens) * 4)
+            block.size_bytes = max(0, size_of(file) - len(tokens) * 4)
             self._touch(block)
             self._blocks[name] = block
             waiting.setdefault(parent, []).append(block)
         self._link(self._root, waiting)
         for block in [b for b in self._blocks.values() if b.parent is None]:
             del self._blocks[block.name]
-            _unlink(self._file(block))
-        self.disk_used = sum(_size(self._file(block)) for block in self._blocks.values())
-        for chat, names in _read_index(self._folder).items():
+            unlink(self._file(block))
+        self.disk_used = sum(size_of(self._file(block)) for block in self._blocks.values())
+        for chat, names in read_index(self._folder).items():
             for name, count in names.items():
                 found = self._blocks.get(name)
                 if found is not None:
@@ -394,190 +414,28 @@ class Parking:
             self.memory_used -= len(block.data)
             block.data = None
         if block.on_disk:
-            self.disk_used -= _size(self._file(block))
-            _unlink(self._file(block))
+            self.disk_used -= size_of(self._file(block))
+            unlink(self._file(block))
             self._index_stale = True
 
     def _drop_unneeded(self) -> None:
         places = {
-            block.name: _Place(
-                block.parent.name if block.parent else _ROOT, block.offset, block.end
+            block.name: Place(
+                block.parent.name if block.parent else ROOT, block.offset, block.depth
             )
             for block in self._blocks.values()
         }
         lengths = {name: len(block.tokens) for name, block in self._blocks.items()}
         needs = {n: max(b.chats.values()) for n, b in self._blocks.items() if b.chats}
-        gone = _unneeded(places, lengths, needs)
+        gone = unneeded(places, lengths, needs)
         for name in gone:
             for chat in self._blocks[name].chats:
-                place = _left_of(name, places, gone)
+                place = left_of(name, places, gone)
                 if place is not None:
                     self.note(self._blocks[place[0]], chat, place[1])
         for name in gone:
             if name in self._blocks:
                 self._remove(self._blocks[name])
-
-
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """Where a block hangs: its parent's name, the offset there; `depth` grows downwards."""
-
-    parent: bytes
-    offset: int
-    depth: int
-
-
-def _unneeded(
-    places: Mapping[bytes, _Place], lengths: Mapping[bytes, int], needs: Mapping[bytes, int]
-) -> set[bytes]:
-    """The blocks that hold anything nobody needs, and all that hang on these.
-
-    `needs`: how many tokens of a block some conversation needs.
-    """
-    extent = dict(needs)
-    deepest_first = sorted(places, key=lambda name: places[name].depth, reverse=True)
-    for name in deepest_first:
-        place = places[name]
-        if extent.get(name, 0) and place.parent in places:
-            extent[place.parent] = max(extent.get(place.parent, 0), place.offset)
-    gone: set[bytes] = set()
-    for name in reversed(deepest_first):
-        if extent.get(name, 0) < lengths[name] or places[name].parent in gone:
-            gone.add(name)
-    return gone
-
-
-def _left_of(
-    name: bytes, places: Mapping[bytes, _Place], gone: set[bytes]
-) -> tuple[bytes, int] | None:
-    """What stays of the branch that ended in a block that goes: (block, count of its tokens)."""
-    while True:
-        place = places[name]
-        if place.parent not in places:
-            return None
-        if place.parent not in gone:
-            return place.parent, place.offset
-        name = place.parent
-
-
-def forget_on_disk(folder: Path, chats: Iterable[str], *, but: Path | None = None) -> None:
-    """Erase the text of these conversations, for all weights except those kept in `but`.
-
-    For places that no running engine uses.
-    """
-    gone = set(chats)
-    for place in _places(folder):
-        index = _read_index(place)
-        if place == but or not gone & index.keys():
-            continue
-        kept = {chat: names for chat, names in index.items() if chat not in gone}
-        needs: dict[bytes, int] = {}
-        for names in kept.values():
-            for name, count in names.items():
-                needs[name] = max(needs.get(name, 0), count)
-        headers = {_name_of(file): _read_header(file) for file in place.glob("*.blk")}
-        read = {name: header for name, header in headers.items() if header is not None}
-        places = {name: _Place(h[0], h[1], _depth(name, read)) for name, h in read.items()}
-        drop = _unneeded(places, {name: len(h[2]) for name, h in read.items()}, needs)
-        for file in place.glob("*.blk"):
-            if _name_of(file) not in read or _name_of(file) in drop:
-                _unlink(file)
-        left: dict[str, dict[str, int]] = {}
-        for chat, names in kept.items():
-            left[chat] = {}
-            for name, count in names.items():
-                where = _left_of(name, places, drop) if name in drop else (name, count)
-                if where is not None:
-                    left[chat][where[0].hex()] = max(where[1], left[chat].get(where[0].hex(), 0))
-        with contextlib.suppress(OSError):
-            _write_private(place / "chats.json", json.dumps(left).encode())
-
-
-def _depth(name: bytes, headers: Mapping[bytes, _Header]) -> int:
-    """How many blocks stand above; what hangs in a ring has no place and comes out deepest."""
-    depth = 0
-    while name in headers and depth <= len(headers):
-        name, depth = headers[name][0], depth + 1
-    return depth
-
-
-# --- files -------------------------------------------------------------------------------------
-
-
-def _header(parent: bytes, offset: int, tokens: Sequence[int], *, whole: bool) -> bytes:
-    ids = array("i", tokens)
-    return parent + struct.pack("<IIB", offset, len(ids), whole) + ids.tobytes()
-
-
-def _read_header(file: Path) -> _Header | None:
-    """(parent's name, offset, tokens, whole) of a block's file; None when it is none."""
-    fixed = _NAME_BYTES + 9
-    try:
-        with file.open("rb") as stream:
-            if stream.read(len(_MAGIC)) != _MAGIC:
-                return None
-            (size,) = struct.unpack("<I", stream.read(4))
-            if not fixed <= size <= fixed + 4 * (1 << 22):
-                return None
-            header = stream.read(size)
-    except (OSError, struct.error):
-        return None
-    if len(header) != size:
-        return None
-    offset, count, whole = struct.unpack_from("<IIB", header, _NAME_BYTES)
-    if size != fixed + 4 * count or count == 0 or whole > 1:
-        return None
-    tokens = array("i")
-    tokens.frombytes(header[fixed:])
-    return header[:_NAME_BYTES], offset, tokens.tolist(), bool(whole)
-
-
-def _offset_of(read: _Header) -> int:
-    return 2**32 - 1 if read[3] else read[1]
-
-
-def _name_of(file: Path) -> bytes:
-    try:
-        return bytes.fromhex(file.stem)
-    except ValueError:
-        return b""
-
-
-def _read_index(place: Path) -> dict[str, dict[bytes, int]]:
-    try:
-        needs = json.loads((place / "chats.json").read_bytes())
-        return {
-            str(chat): {bytes.fromhex(name): int(count) for name, count in names.items()}
-            for chat, names in needs.items()
-        }
-    except (OSError, ValueError, AttributeError, TypeError):
-        return {}  # without it nobody can say who needs what: everything is dropped
-
-
-def _key(folder: Path) -> bytes:
-    """The key of names and MACs, made at first use, readable by its owner only."""
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    file = folder / "branches.key"
-    with contextlib.suppress(FileNotFoundError):
-        key = file.read_bytes()
-        if len(key) == 32:
-            return key
-    key = secrets.token_bytes(32)
-    _write_private(file, key)
-    return key
-
-
-def _write_private(file: Path, content: bytes) -> None:
-    """Write a file whole or not at all, for its owner only."""
-    part = file.with_name(file.name + ".part")
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    try:
-        view = memoryview(content)
-        while view:
-            view = view[os.write(descriptor, view) :]
-    finally:
-        os.close(descriptor)
-    part.replace(file)
 
 
 def _below(top: Block, block: Block | None) -> bool:
@@ -586,43 +444,3 @@ def _below(top: Block, block: Block | None) -> bool:
             return True
         block = block.parent
     return False
-
-
-def _size(file: Path) -> int:
-    try:
-        return file.stat().st_size
-    except OSError:
-        return 0
-
-
-def _modified(file: Path) -> float:
-    try:
-        return file.stat().st_mtime
-    except OSError:
-        return 0.0
-
-
-def _unlink(file: Path) -> None:
-    with contextlib.suppress(OSError):
-        file.unlink()
-
-
-def _places(folder: Path) -> Iterator[Path]:
-    with contextlib.suppress(OSError):
-        yield from [place for place in (folder / "branches").iterdir() if place.is_dir()]
-
-
-def _disk_cap(folder: Path) -> int:
-    return int(shutil.disk_usage(folder).free * _DISK_SHARE)
-
-
-def _drop_others(place: Path, cap: int) -> None:
-    """Keep other weights' blocks within the cap too: the longest unused weights go first."""
-    others = sorted((p for p in place.parent.iterdir() if p != place), key=_modified)
-    sizes = {p: sum(_size(file) for file in p.iterdir()) if p.is_dir() else 0 for p in others}
-    total = sum(sizes.values())
-    for other in others:
-        if total <= cap:
-            return
-        total -= sizes[other]
-        shutil.rmtree(other, ignore_errors=True)

@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from desktop_app.inference.branches import Branch, Branches, shared_length
-from desktop_app.inference.parking import BLOCK_TOKENS, Parking, _read_header, forget_on_disk
+from desktop_app.inference.parked_files import forget_on_disk, read_header
+from desktop_app.inference.parking import BLOCK_TOKENS, Parking
 
 BIG = 1 << 40
 
@@ -198,7 +199,7 @@ def files_of(folder: Path) -> list[Path]:
 
 def parked_tokens(folder: Path) -> set[int]:
     """All token ids in the headers of the files."""
-    return {token for file in files_of(folder) for token in (_read_header(file) or (0, 0, []))[2]}
+    return {token for file in files_of(folder) for token in (read_header(file) or (0, 0, []))[2]}
 
 
 def test_what_a_deleted_chat_alone_needed_is_gone(tmp_path: Path) -> None:
@@ -236,6 +237,20 @@ def test_a_deleted_chat_is_gone_from_disk_without_an_engine(tmp_path: Path) -> N
     settle(branches)
     forget_on_disk(tmp_path, ["b", "a"])
     assert files_of(tmp_path) == []
+
+
+def test_short_branches_off_long_blocks_survive_the_end_of_others(tmp_path: Path) -> None:
+    memory = BookMemory()
+    branches = Branches(memory, parking(tmp_path), can_roll_back=True)
+    trunk = story(0, 384)
+    visit(memory, branches, trunk, "a")
+    visit(memory, branches, trunk[:260] + story(1, 3), "b")
+    settle(branches)
+    branches.forget(["nobody"])
+    memory = BookMemory()
+    branches = Branches(memory, parking(tmp_path), can_roll_back=True)
+    assert visit(memory, branches, trunk[:260] + story(1, 3), "b") == 1
+    assert visit(memory, branches, trunk, "a") == 1
 
 
 def test_what_other_weights_kept_of_a_deleted_chat_goes_too(tmp_path: Path) -> None:
