@@ -76,7 +76,10 @@ class Block:
     @property
     def depth(self) -> int:
         """How many blocks stand above."""
-        return 0 if self.parent is None else self.parent.depth + 1
+        count, node = 0, self.parent
+        while node is not None:
+            count, node = count + 1, node.parent
+        return count
 
     @property
     def end(self) -> int:
@@ -400,8 +403,13 @@ class Parking:
 
     def _remove(self, block: Block) -> None:
         """Take a block and all that hangs on it away."""
-        for child in list(block.children.values()):
-            self._remove(child)
+        order = [block]
+        for node in order:  # grows while it is walked: whatever hangs below comes behind
+            order += node.children.values()
+        for node in reversed(order):
+            self._remove_one(node)
+
+    def _remove_one(self, block: Block) -> None:
         if self._blocks.pop(block.name, None) is None:
             return
         if block.whole:

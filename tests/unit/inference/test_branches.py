@@ -239,6 +239,16 @@ def test_a_deleted_chat_is_gone_from_disk_without_an_engine(tmp_path: Path) -> N
     assert files_of(tmp_path) == []
 
 
+def test_a_chain_of_very_many_blocks(tmp_path: Path) -> None:
+    store = parking(tmp_path)
+    block = None
+    for number in range(1500):
+        block = store.add(block, 0 if block is None else 1, [number], b"x", "a")
+    assert len(store.match(list(range(1500)))) == 1500
+    store.forget(["a"])
+    assert store.memory_used == 0
+
+
 def test_short_branches_off_long_blocks_survive_the_end_of_others(tmp_path: Path) -> None:
     memory = BookMemory()
     branches = Branches(memory, parking(tmp_path), can_roll_back=True)
