@@ -62,5 +62,6 @@ class Grove:
 
 def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
     """The environment without a display, so that nothing opens a window."""
-    env = {key: value for key, value in os.environ.items() if key not in ("DISPLAY",)}
+    displays = ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM")
+    env = {key: value for key, value in os.environ.items() if key not in displays}
     return {**env, "PYTHONIOENCODING": "utf-8", **(more or {})}
