@@ -116,6 +116,10 @@ class Settings:
     """How many drafts "Ask again" writes at once."""
     recent_weights: Setting[list[Any]] = Setting([], lambda value: isinstance(value, list))
     """Paths of weights files used before, newest first."""
+    weights_used: Setting[dict[str, Any]] = Setting({}, _is_object)
+    """When a weights file was loaded last: path -> ms since 1970."""
+    weights_own: Setting[dict[str, Any]] = Setting({}, _is_object)
+    """Where a weights file differs from the settings of all: file name -> {key: value}."""
 
     def __init__(
         self, file: Path | None = None, values: Mapping[str, object] | None = None

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from desktop_app import log
 from desktop_app.errors import KnownError
@@ -158,13 +158,21 @@ class Loading:
         )
 
     def _spec(self, path: Path) -> WeightsSpec:
+        kv_type = self._of(path, "kv_type")
         return WeightsSpec(
             str(path),
-            context_length=self._settings.context_length,
-            threads=self._settings.threads,
-            gpu_layers=self._settings.gpu_layers,
-            kv_type="q8_0" if self._settings.kv_type == "q8_0" else "f16",
+            context_length=self._of(path, "context_length"),
+            threads=self._of(path, "threads"),
+            gpu_layers=self._of(path, "gpu_layers"),
+            kv_type="q8_0" if kv_type == "q8_0" else "f16",
         )
+
+    def _of(self, path: Path, key: str) -> Any:
+        """The file's own setting where it has a valid one, else that of all."""
+        own = self._settings.weights_own.get(path.name)
+        value = own.get(key) if isinstance(own, dict) else None
+        declared = getattr(type(self._settings), key)
+        return value if declared.check(value) else getattr(self._settings, key)
 
     def _devices(self) -> tuple[Device, ...]:
         hello = self._engine.hello

@@ -26,6 +26,7 @@ from desktop_app.ui.weights_words import (
     quality_words,
     result_facts,
     time_left,
+    used_words,
     verdict,
 )
 from desktop_app.ui.words import tr
@@ -41,8 +42,13 @@ NOTE_PX, GATE_PX = 60, 136
 FEW = 4
 
 
-def page_rows(store: WeightsStore, in_use: Path | None, guide: Path | None) -> list[Row]:
-    """Everything, top to bottom.  `in_use`: the loaded file; `guide`: the built-in weights."""
+def page_rows(
+    store: WeightsStore, in_use: Path | None, guide: Path | None, used: dict[str, int]
+) -> list[Row]:
+    """Everything, top to bottom.
+
+    `in_use`: the loaded file; `guide`: the built-in weights; `used`: when files were loaded last.
+    """
     rows: list[Row] = []
     if store.words:
         rows += search_rows(store)
@@ -50,7 +56,7 @@ def page_rows(store: WeightsStore, in_use: Path | None, guide: Path | None) -> l
         return rows
     rows += suggestion_rows(store)
     rows += download_rows(store)
-    rows += installed_rows(store, in_use, guide)
+    rows += installed_rows(store, in_use, guide, used)
     return rows
 
 
@@ -327,7 +333,9 @@ def _download(item: Download, *, several: bool) -> Row:
 # ---- on this computer ----------------------------------------------------------------------------
 
 
-def installed_rows(store: WeightsStore, in_use: Path | None, guide: Path | None) -> list[Row]:
+def installed_rows(
+    store: WeightsStore, in_use: Path | None, guide: Path | None, used: dict[str, int]
+) -> list[Row]:
     """Every file that the shelf knows and the built-in guide, those that can be used first."""
     entries = [entry for entry in store.entries if entry.state != "other"]
     size = sum(entry.size_bytes for entry in entries if entry.state != "away")
@@ -335,13 +343,19 @@ def installed_rows(store: WeightsStore, in_use: Path | None, guide: Path | None)
     fact = f"{fact}, {size_text(size)}" if size else fact
     rows = [head("on_this_computer", tr("weights.on_this_computer"), fact)]
     order = {"ready": 0, "away": 1, "incomplete": 2, "damaged": 3}
-    entries.sort(key=lambda e: (e.path != in_use, order.get(e.state, 4)))
+    entries.sort(key=lambda e: (e.path != in_use, order.get(e.state, 4), -used.get(str(e.path), 0)))
     lines = [
         Row(
             f"installed/{entry.path}",
             "line",
             INSTALLED_PX,
-            partial(_installed, store, entry, in_use=entry.path == in_use),
+            partial(
+                _installed,
+                store,
+                entry,
+                in_use=entry.path == in_use,
+                used_ms=used.get(str(entry.path), 0),
+            ),
         )
         for entry in entries
     ]
@@ -355,9 +369,10 @@ def installed_rows(store: WeightsStore, in_use: Path | None, guide: Path | None)
 _USED = ("accent", "soft", "dot")
 
 
-def _installed(store: WeightsStore, entry: Entry, *, in_use: bool) -> Line:
+def _installed(store: WeightsStore, entry: Entry, *, in_use: bool, used_ms: int) -> Line:
     badge, button = None, None
-    text, role = entry_facts(entry), "text3"
+    last = used_words(used_ms) if used_ms and not in_use else ""
+    text, role = facts(entry_facts(entry), last), "text3"
     checking = store.checking.get(str(entry.path))
     if isinstance(checking, float):
         text = tr("weights.checking_file", percent=f"{int(checking * 100)}")

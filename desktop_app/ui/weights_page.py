@@ -74,9 +74,18 @@ class WeightsPage(QWidget):
     left = Signal()
     dock_wanted = Signal()
     sidebar_wanted = Signal()
+    settings_wanted = Signal(object)
+    """An Entry whose own settings are wanted."""
 
-    def __init__(self, store: WeightsStore, in_use: Callable[[], Path | None]) -> None:
+    def __init__(
+        self,
+        store: WeightsStore,
+        in_use: Callable[[], Path | None],
+        used: Callable[[], dict[str, int]] = dict,
+    ) -> None:
+        """`in_use`: the loaded file; `used`: when files were loaded last, by path, in ms."""
         super().__init__()
+        self._used = used
         self.store = store
         self._in_use = in_use
         self.ask_yes: Callable[[str, str, str], bool] = self._ask_yes
@@ -157,7 +166,7 @@ class WeightsPage(QWidget):
         if self.store.room is not None and not self.search.host:
             self.search.host = self.store.room.hub.host
             self.search.update()
-        self.list.set_rows(page_rows(self.store, self._in_use(), starter_weights()))
+        self.list.set_rows(page_rows(self.store, self._in_use(), starter_weights(), self._used()))
         self.rows_ms = (perf_counter() - began) * 1000
 
     def showEvent(self, event: object) -> None:
@@ -279,6 +288,9 @@ class WeightsPage(QWidget):
         use = menu.addAction(icons.icon("play"), tr("weights.use"))
         use.setEnabled(entry.is_ready)
         use.triggered.connect(lambda: self.load_wanted.emit(entry.path))
+        own = menu.addAction(icons.icon("sliders-horizontal"), tr("weights.own_settings"))
+        own.setEnabled(entry.is_ready)
+        own.triggered.connect(lambda: self.settings_wanted.emit(entry))
         show = menu.addAction(icons.icon("folder-open"), tr("weights.show_in_folder"))
         show.setEnabled(entry.state != "away")
         show.triggered.connect(lambda: self._show_in_folder(entry))
@@ -293,8 +305,8 @@ class WeightsPage(QWidget):
         words = tr("weights.delete" if is_own else "weights.take_off_list")
         remove = menu.addAction(icons.icon("trash-2"), words)
         remove.triggered.connect(lambda: self.remove(entry))
-        keys = ("use", "show_in_folder", "verify", "remove")
-        for action, key in zip((use, show, verify, remove), keys, strict=True):
+        keys = ("use", "own_settings", "show_in_folder", "verify", "remove")
+        for action, key in zip((use, own, show, verify, remove), keys, strict=True):
             action.setObjectName(f"weights.entry.{key}")
         return menu
 

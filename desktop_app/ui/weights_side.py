@@ -7,9 +7,10 @@ that needs none of it pays for none of it.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from PySide6.QtCore import QObject, QTimer
 from PySide6.QtWidgets import QStackedWidget, QWidget
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from desktop_app.weights.downloads import Download
     from desktop_app.weights.fit import Device
     from desktop_app.weights.room import WeightsRoom
+    from desktop_app.weights.shelf import Entry
 
 _LATER_MS = 1500
 
@@ -131,12 +133,13 @@ class WeightsSide(QObject):
         if self._page is None:
             from desktop_app.ui.weights_page import WeightsPage
 
-            made = self._page = WeightsPage(self.store, self._in_use)
+            made = self._page = WeightsPage(self.store, self._in_use, self._used)
             made.load_wanted.connect(self.load)
             made.left.connect(self._left)
             made.tell = lambda text: self._chat.toast.tell(text, icon="circle-alert")
             made.dock_wanted.connect(lambda: self._sides.show_dock(True))
             made.sidebar_wanted.connect(lambda: self._sides.show_sidebar(True))
+            made.settings_wanted.connect(self._own_settings)
             self.middle.addWidget(made)
         return self._page
 
@@ -257,9 +260,52 @@ class WeightsSide(QObject):
 
     def load(self, path: Path) -> None:
         """Load a file and go to the chat."""
+        room = self.store.room
+        entry = next((e for e in self.store.entries if e.path == path), None)
+        if room is not None and entry is not None:
+            # A file that was renamed keeps what belongs to its content.
+            own = room.shelf.settings(entry)
+            if own != self._session.settings.weights_own.get(path.name, {}):
+                self._keep_own(path, own)
         self._desk.load(path)
         self.show_chat()
         self._chat.composer.focus_text()
+
+    def _used(self) -> dict[str, int]:
+        used = self._session.settings.weights_used
+        return {path: at for path, at in used.items() if isinstance(at, int)}
+
+    def _own_settings(self, entry: Entry) -> None:
+        """Kept by the shelf for the file's content, and by name for a start without the shelf."""
+        from desktop_app.ui.own_settings import OwnSettings
+
+        room = self.store.room
+        if room is None:
+            return
+        settings = self._session.settings
+        dialog = OwnSettings(self._window, entry, room.shelf.settings(entry), settings)
+
+        def changed(own: dict[str, Any]) -> None:
+            try:
+                room.shelf.set_settings(entry, own)
+            except KnownError as error:
+                self._chat.tell_error(error)
+            self._keep_own(entry.path, own)
+
+        def closed(_code: int) -> None:
+            dialog.deleteLater()
+            if self._in_use() == entry.path and dialog.was_changed:
+                self._desk.load(entry.path)
+
+        dialog.changed.connect(changed)
+        dialog.finished.connect(closed)
+        dialog.show()
+
+    def _keep_own(self, path: Path, own: dict[str, Any]) -> None:
+        settings = self._session.settings
+        kept = {name: value for name, value in settings.weights_own.items() if name != path.name}
+        settings.weights_own = {**kept, path.name: own} if own else kept
+        self._session.keep_settings()
 
     def _download_ended(self, item: Download) -> None:
         toast = self._chat.toast
@@ -327,8 +373,11 @@ class WeightsSide(QObject):
         if self._first is not None and not self._desk.first_run:
             self.leave_first_run()
 
-    def loaded(self, _info: LoadedWeights) -> None:
+    def loaded(self, info: LoadedWeights) -> None:
         """Another file is in use."""
+        settings = self._session.settings
+        settings.weights_used = {**settings.weights_used, info.path: int(time.time() * 1000)}
+        self._session.keep_settings()
         if self._page is not None:
             self._page.refresh()
 

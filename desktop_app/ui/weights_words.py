@@ -197,6 +197,17 @@ def time_words(at_ms: int) -> str:
     return QLocale().toString(when.time(), "HH:mm")
 
 
+def used_words(at_ms: int) -> str:
+    """ "last used today" and so on."""
+    day = QDateTime.fromMSecsSinceEpoch(at_ms).date()
+    days = day.daysTo(QDateTime.currentDateTime().date())
+    if days <= 0:
+        return tr("weights.used_today")
+    if days == 1:
+        return tr("weights.used_yesterday")
+    return tr("weights.used", date=QLocale().toString(day, QLocale.FormatType.ShortFormat))
+
+
 def day_words(at_ms: int) -> str:
     """ "Today", "Yesterday", a weekday, or a date."""
     day = QDateTime.fromMSecsSinceEpoch(at_ms).date()

@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 from PySide6.QtCore import Qt
 from PySide6.QtTest import QTest
-from PySide6.QtWidgets import QAbstractButton, QApplication, QLineEdit, QWidget
+from PySide6.QtWidgets import QAbstractButton, QApplication, QComboBox, QLineEdit, QWidget
 from pytestqt.qtbot import QtBot
 
+from desktop_app.inference.engine import Job, Listener
+from desktop_app.inference.protocol import LoadedWeights, WeightsSpec
 from desktop_app.ui.controls import Switch
 from desktop_app.ui.rows_view import Row, RowWidget
 from desktop_app.ui.weights_rows import GateRow, Line
@@ -341,6 +343,37 @@ def test_a_file_on_a_drive_that_is_away_stays_listed(desk: Desk, tmp_path: Path)
     badge = line_of(desk, f"installed/{far}").badge
     assert badge is not None
     assert badge.text == "Drive not connected"
+
+
+def test_a_file_has_settings_of_its_own(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = tiny_gguf.write(desk.profile.weights / "Own-Q8_0.gguf")
+    open_page(desk)
+    page = desk.window.hub.page
+    desk.wait(lambda: f"installed/{own}" in keys(desk))
+    entry = next(e for e in desk.window.hub.store.entries if e.path == own)
+    page.settings_wanted.emit(entry)
+    combo = desk.find(QComboBox, "own.context_length")
+    combo.setCurrentIndex(combo.findData(1024))
+    combo.activated.emit(combo.currentIndex())
+    desk.find(QAbstractButton, "own.close").click()
+    assert desk.settings.weights_own == {"Own-Q8_0.gguf": {"context_length": 1024}}
+    # It goes with the content: under another name it still counts.
+    renamed = own.with_name("Renamed.gguf")
+    own.rename(renamed)
+    desk.window.hub.store.look()
+    desk.wait(lambda: f"installed/{renamed}" in keys(desk))
+    specs: list[WeightsSpec] = []
+    load = desk.engine.load
+
+    def spy(spec: WeightsSpec, listener: Listener | None = None) -> Job[LoadedWeights]:
+        specs.append(spec)
+        return load(spec, listener)
+
+    monkeypatch.setattr(desk.engine, "load", spy)
+    desk.window.hub.load(renamed)
+    assert desk.settings.weights_own["Renamed.gguf"] == {"context_length": 1024}
+    desk.wait(lambda: str(renamed) in desk.settings.weights_used)
+    assert [spec.context_length for spec in specs] == [1024]
 
 
 def test_every_control_is_named_and_reached_by_tab(desk: Desk, hub: FakeHub) -> None:
