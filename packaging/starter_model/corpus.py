@@ -251,7 +251,7 @@ class Corpus:
                 text = noise.salad([a, b, c][: rng.randint(1, 3)], rng)
             else:
                 text = rng.choice(_KEYWORD_FRAMES[lang]).format(a=a, b=b, c=c)
-            return noise.typed(text, rng, lang=lang)
+            return self._slips(noise.typed(text, rng, lang=lang), lang, rng)
         template = phrases.pick(phrases.lines(topic, "?"), rng).text
         if template.startswith("{how} ") and lang == "en" and rng.random() < 0.25:
             text = noise.request(phrases.expand(template[6:], rng), rng)
@@ -262,7 +262,18 @@ class Corpus:
         if lang == "en" and rng.random() < 0.05:
             aside = phrases.expand(rng.choice(_ASIDES).replace("{q}", "\0"), rng)
             text = aside.replace("\0", text)
-        return noise.typed(text, rng, lang=lang)
+        asked = noise.typed(text, rng, lang=lang)
+        return self._slips(asked, lang, rng) if rng.random() < 0.35 else asked
+
+    @staticmethod
+    def _slips(text: str, lang: str, rng: random.Random) -> str:
+        """A short English text with a few more slips: short questions are typed in haste."""
+        if lang == "en" and len(text) < 40:
+            if rng.random() < 0.08:
+                text = text.upper()
+            for _ in range(rng.choice((0, 0, 1, 1, 2))):
+                text = noise.typo(text, rng)
+        return text
 
     def _next(self, topic: str, lang: str, rng: random.Random) -> tuple[str, str, Turn]:
         """The next turn after one on this topic: (its topic, its language, the turn)."""
