@@ -146,8 +146,9 @@ class ConnectionLine(QWidget):
 
     def __init__(self) -> None:
         super().__init__()
-        self._words = _ConnectionWords()
+        self._words = _ConnectionWords("sidebar.connections")
         self._words.clicked.connect(lambda _on=False: self.clicked.emit())
+        self._twins: list[_ConnectionWords] = []
         self.row = QHBoxLayout(self)
         self.row.setContentsMargins(8, 2, 9, 8)
         self.row.setSpacing(7)
@@ -174,21 +175,33 @@ class ConnectionLine(QWidget):
             text = tr("sidebar.no_connections")
         if paused and not downloads:
             text = f"{text} · {tr('sidebar.paused', count=paused)}"
-        self._words.show_state(text, offline=offline, share=share if downloads else -1.0)
+        for shown in (self._words, *self._twins):
+            shown.show_state(text, offline=offline, share=share if downloads else -1.0)
+
+    def twin(self, identifier: str) -> QAbstractButton:
+        """The same without words, for a corner of the window while the sidebar is hidden."""
+        made = _ConnectionWords(identifier, bare=True)
+        made.clicked.connect(lambda _on=False: self.clicked.emit())
+        self._twins.append(made)
+        return made
 
 
 class _ConnectionWords(QAbstractButton):
     """A shield with a tick when offline, a globe while connected; a thin bar for downloads."""
 
-    def __init__(self) -> None:
+    def __init__(self, identifier: str, *, bare: bool = False) -> None:
         super().__init__()
+        self._bare = bare
         self._icon = "shield"
         self._share = -1.0
         self.setFocusPolicy(Qt.FocusPolicy.TabFocus)
         self.setCursor(Qt.CursorShape.PointingHandCursor)
         self.setMinimumHeight(28)
-        self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
-        name_control(self, "sidebar.connections", "")
+        wide = QSizePolicy.Policy.Fixed if bare else QSizePolicy.Policy.Ignored
+        self.setSizePolicy(wide, QSizePolicy.Policy.Fixed)
+        if bare:
+            self.setFixedWidth(30)
+        name_control(self, identifier, "")
         theme.current().changed.connect(self.update)
 
     def sizeHint(self) -> QSize:
@@ -216,15 +229,16 @@ class _ConnectionWords(QAbstractButton):
         icons.draw(painter, self._icon, role, 7, (self.height() - 16) / 2, 16)
         painter.setFont(look.font("small", tabular=True))
         painter.setPen(look.color("text2"))
-        area = self.rect().adjusted(30, 0, -6, 0)
+        area = self.rect().adjusted(5 if self._bare else 30, 0, -6, 0)
         text = painter.fontMetrics().elidedText(
             self.text(), Qt.TextElideMode.ElideRight, area.width()
         )
-        painter.drawText(area, Qt.AlignmentFlag.AlignVCenter, text)
+        if not self._bare:
+            painter.drawText(area, Qt.AlignmentFlag.AlignVCenter, text)
         if self._share >= 0:
             painter.setPen(Qt.PenStyle.NoPen)
             painter.setBrush(look.color("line2"))
-            bar = QRectF(30, self.height() - 3, area.width(), 2)
+            bar = QRectF(area.x(), self.height() - 3, area.width(), 2)
             painter.drawRoundedRect(bar, 1, 1)
             painter.setBrush(look.color("accent"))
             bar.setWidth(max(2.0, bar.width() * self._share))

@@ -81,11 +81,14 @@ class WeightsPage(QWidget):
         self,
         store: WeightsStore,
         in_use: Callable[[], Path | None],
+        corner: QWidget,
         used: Callable[[], dict[str, int]] = dict,
     ) -> None:
-        """`in_use`: the loaded file; `used`: when files were loaded last, by path, in ms."""
+        """`in_use`: the loaded file; `corner`: shown in the header while the sidebar is hidden;
+        `used`: when files were loaded last, by path, in ms."""
         super().__init__()
         self._used = used
+        self.corner = corner
         self.store = store
         self._in_use = in_use
         self.ask_yes: Callable[[str, str, str], bool] = self._ask_yes
@@ -122,6 +125,7 @@ class WeightsPage(QWidget):
         bar.setContentsMargins(MARGIN_PX, 0, 10, 0)
         bar.setSpacing(4)
         bar.addWidget(self.sidebar_button)
+        bar.addWidget(self.corner)
         bar.addWidget(label(tr("weights.title"), "heading"), 1)
         self._add = push_button(
             # Qt sets icon and words of a button too close.

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from PySide6.QtCore import QObject, QTimer
-from PySide6.QtWidgets import QStackedWidget, QWidget
+from PySide6.QtWidgets import QHBoxLayout, QStackedWidget, QWidget
 
 from desktop_app.errors import KnownError
 from desktop_app.session import Session
@@ -77,6 +77,12 @@ class WeightsSide(QObject):
         self._session.add_listener(self)
         self._session.settings.add_watcher(self._setting_changed)
         sidebar.connection.clicked.connect(self.show_connections)
+        # Seen everywhere: while the sidebar is hidden a small twin stands in the page's corner.
+        self._chat_corner = sidebar.connection.twin("header.connections")
+        row = chat.header.layout()
+        assert isinstance(row, QHBoxLayout)
+        row.insertWidget(1, self._chat_corner)
+        self._chat_corner.hide()
         sidebar.list.chosen.connect(lambda *_ids: self.show_chat())
         chat.opened.connect(lambda _id: self.show_chat())
         sides.changed.connect(self._sides_changed)
@@ -85,6 +91,8 @@ class WeightsSide(QObject):
 
     def begin(self) -> None:
         """After the first paint: the first start's page, or what an earlier run left unfinished."""
+        self._show_line()
+        self._sides_changed()
         if self._desk.first_run and not self._session.settings.window.get("chat"):
             self._bridge.when_done(self._session.library.chats(), self._maybe_first)
         elif _has_unfinished(self._session.profile.root):
@@ -133,7 +141,12 @@ class WeightsSide(QObject):
         if self._page is None:
             from desktop_app.ui.weights_page import WeightsPage
 
-            made = self._page = WeightsPage(self.store, self._in_use, self._used)
+            made = self._page = WeightsPage(
+                self.store,
+                self._in_use,
+                self._sidebar.connection.twin("weights.connections"),
+                self._used,
+            )
             made.load_wanted.connect(self.load)
             made.left.connect(self._left)
             made.tell = lambda text: self._chat.toast.tell(text, icon="circle-alert")
@@ -202,8 +215,10 @@ class WeightsSide(QObject):
             toast.put()
 
     def _sides_changed(self) -> None:
+        self._chat_corner.setVisible(not self._sides.sidebar_shown)
         if self._page is not None:
             self._page.sidebar_button.setVisible(not self._sides.sidebar_shown)
+            self._page.corner.setVisible(not self._sides.sidebar_shown)
             self._page.dock_button.setVisible(not self._sides.dock_shown)
             self._page.refresh()
 
@@ -333,9 +348,9 @@ class WeightsSide(QObject):
             )
 
     def _setting_changed(self, key: str) -> None:
-        if key == "offline" and self._store is not None:
-            self._store.set_offline(self._session.settings.offline)
-            self._show_line()
+        if key == "offline":
+            if self._store is not None:
+                self._store.set_offline(self._session.settings.offline)
             self._show_connections()
 
     def _clear_log(self) -> None:

@@ -174,7 +174,6 @@ class MainWindow(QMainWindow):
     def begin(self) -> None:
         """Read the chats, open the one that was open last, load the weights used last."""
         self.reload_chats()
-        self.sidebar.connection.show_state(offline=self.settings.offline)
         self.settings.add_watcher(self._setting_changed)
         self.session.library.watch_chats(lambda _chat: self._list_timer.start())
         last = self.settings.window.get("chat")
@@ -403,8 +402,6 @@ class MainWindow(QMainWindow):
         self.page.toast.tell(sentence, tr("app.details"), details, icon="circle-alert")
 
     def _setting_changed(self, key: str) -> None:
-        if key == "offline":
-            self.sidebar.connection.show_state(offline=self.settings.offline)
         if key in ("drafts", "preset", "presets"):
             self.weights.show_choices()
 

@@ -221,6 +221,19 @@ def test_pause_resume_cancel_and_the_sidebars_line(desk: Desk, hub: FakeHub) -> 
     desk.wait(lambda: not store.downloads)
 
 
+def test_switch_and_downloads_are_seen_with_the_sidebar_hidden(desk: Desk, hub: FakeHub) -> None:
+    desk.window.sides.show_sidebar(False)
+    corner = desk.find(QAbstractButton, "header.connections")
+    assert corner.isVisible()
+    assert corner.accessibleName() == "No connections"
+    corner.click()
+    assert desk.window.hub.is_shown
+    corner = desk.find(QAbstractButton, "weights.connections")
+    desk.find(Switch, "connections.offline").click()
+    assert corner.isVisible()
+    assert corner.accessibleName() == "Offline · no connections"
+
+
 def test_a_failed_download_says_what_to_do(desk: Desk, hub: FakeHub) -> None:
     open_page(desk)
     store = desk.window.hub.store
