@@ -170,7 +170,7 @@ def load(
     weights, gpu_layers = _load_weights(files[0], offload.layers, progress)
     try:
         _check_kind(weights, path)
-        threads = spec.threads or devices.default_threads()
+        threads = spec.threads or devices.default_threads(file_bytes)
         token_bytes = _token_bytes(weights, spec.kv_type)
         context = _make_context(weights, spec, threads, token_bytes, offload=gpu_layers > 0)
         try:

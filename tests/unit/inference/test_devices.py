@@ -26,6 +26,7 @@ CPU = Device("CPU", "A CPU", "cpu", 16 * GB, 16 * GB)
 
 def test_threads_are_at_least_one_and_never_more_than_the_machine_has() -> None:
     assert 1 <= default_threads() <= 4096
+    assert default_threads(4_000_000) == 1
 
 
 def test_weights_larger_than_the_memory_are_refused_with_both_figures() -> None:
