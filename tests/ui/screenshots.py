@@ -32,8 +32,14 @@ from desktop_app.ui.bridge import Bridge
 from desktop_app.ui.settings_window import SettingsWindow
 from desktop_app.ui.trash import TrashWindow
 from desktop_app.ui.window import MainWindow
+from desktop_app.weights.downloads import Download
+from desktop_app.weights.fit import Machine, SpeedBook
+from desktop_app.weights.places import System
+from desktop_app.weights.room import WeightsRoom
+from desktop_app.weights.shelf import Entry
+from desktop_app.weights.tokens import Tokens
 
-SCENES = ("main", "empty", "settings", "failure", "trash")
+SCENES = ("main", "empty", "settings", "failure", "trash", "weights", "first")
 LOOKS = ("light", "dark")
 SIZE = (1280, 820)
 
@@ -134,6 +140,8 @@ class Stage:
             "settings": self.settings_window,
             "failure": self.failure,
             "trash": self.trash,
+            "weights": self.weights,
+            "first": self.first,
         }[scene]()
         self.spin(0.5)
         target.grab().save(str(picture))
@@ -248,8 +256,66 @@ class Stage:
         window.list.setCurrentRow(1)
         return window
 
+    def weights(self) -> QWidget:
+        self.open_room()
+        store = self.window.hub.store
+        self.window.hub.show_page()
+        own = self.profile.weights / "Qwen" / "Qwen2.5-0.5B-Instruct-GGUF"
+        store.entries = [
+            Entry(own / "qwen.gguf", "own", "Qwen2.5 0.5B Instruct", 491_000_000, "ready"),
+            Entry(Path("/drive/c.gguf"), "file", "CodeLlama 13B", 7_870_000_000, "away"),
+        ]
+        store.downloads = (
+            Download(
+                id=1,
+                title="Llama-2-7B-Chat",
+                repository="TheBloke/Llama-2-7B-Chat-GGUF",
+                revision="main",
+                label="Q4_K_M",
+                files=(),
+                state="running",
+                done_bytes=2_540_000_000,
+                total_bytes=4_080_000_000,
+                speed_bytes_per_s=8_400_000,
+                left_s=183,
+            ),
+        )
+        self.judge()
+        store.connections_changed.emit()
+        store.changed.emit()
+        return self.window
+
+    def first(self) -> QWidget:
+        self.open_room()
+        self.window.hub.show_first_run()
+        self.judge()
+        self.window.hub.store.changed.emit()
+        return self.window
+
+    def open_room(self) -> None:
+        """A weights room that sees nothing of this computer."""
+        self.settings.offline = False
+        self.window.hub.make_room = self.make_room
+        store = self.window.hub.store
+        store.start()
+        self.wait(lambda: bool(store.looked and store.suggestions))
+
+    def make_room(self) -> WeightsRoom:
+        system = System(home=self.profile.root, environment={})
+        return WeightsRoom(self.profile.root, system=system, tokens=Tokens(use_keyring=False))
+
+    def judge(self) -> None:
+        """Suggestions for a computer of our own choice, not for the one that takes pictures."""
+        store = self.window.hub.store
+        assert store.room is not None
+        speeds = SpeedBook()
+        speeds.record_memory_speed(28e9)
+        store.machine = Machine(16_000_000_000, 11_200_000_000, 8, 41_000_000_000)
+        store.suggestions = store.room.catalogue.suggest(store.machine, speeds)
+
     def close(self) -> None:
         """Take the window and everything behind it down."""
+        self.window.hub.close()
         self.session.close()
         self.library.close()
         self.bridge.close()
