@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from PySide6.QtCore import Qt
+from PySide6.QtGui import QAccessible, QAccessibleInterface
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QAbstractButton, QApplication, QComboBox, QLineEdit, QWidget
 from pytestqt.qtbot import QtBot
@@ -550,3 +551,36 @@ def test_first_start_with_the_guide(fresh: Desk) -> None:
     if ways[0] == "first.guide":
         QTest.keyClick(first, Qt.Key.Key_Return)
         fresh.wait(fresh.window.page.composer.isVisible)
+
+
+def spoken(interface: QAccessibleInterface) -> Iterator[tuple[str, str, bool]]:
+    """Identifier, name and whether it takes the focus, of everything that a reader can reach."""
+    state = interface.state()
+    found = interface.object()
+    if not bool(state.invisible):
+        name = interface.text(QAccessible.Text.Name)
+        yield (found.objectName() if found is not None else "", name, bool(state.focusable))
+        for at in range(interface.childCount()):
+            yield from spoken(interface.child(at))
+
+
+def test_a_screen_reader_finds_a_name_for_every_control(desk: Desk, hub: FakeHub) -> None:
+    tiny_gguf.write(desk.profile.weights / "Own-Q8_0.gguf")
+    open_page(desk)
+    search(desk, "tiny")
+    desk.wait(lambda: f"result/{REPOSITORY}" in keys(desk))
+    desk.window.hub.store.toggle(REPOSITORY)
+    desk.wait(lambda: any(key.startswith("file/") for key in keys(desk)))
+    for part in (desk.window.hub.page, desk.window.hub.panel):
+        interface = QAccessible.queryAccessibleInterface(part)
+        told = list(spoken(interface))
+        nameless = [name for name, words, focusable in told if focusable and not words]
+        assert nameless == []
+        assert len(told) > 8
+    names = [words for _, words, _ in spoken(QAccessible.queryAccessibleInterface(page_of(desk)))]
+    assert any("Runs well" in words or "Runs slowly" in words for words in names)
+    assert any(words.startswith("Download: Q4_K_M") for words in names)
+
+
+def page_of(desk: Desk) -> QWidget:
+    return desk.window.hub.page
