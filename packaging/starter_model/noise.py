@@ -351,7 +351,11 @@ def odd_input(rng: random.Random) -> str:
             ("", " ", "  ", "\n", "\n\n", "\t", ".", "?", "...", "???", "!", "-", "—")
         )
     if kind == 6:
-        return rng.choice("abcdefghijklmnopqrstuvwxyz1234567890?!.😀ㅋㅎㅠ가") * rng.randint(1, 60)
+        # Held keys and pasted repetitions: without them a long run of one token never ends.
+        unit = rng.choice(
+            (*"abcdefghijklmnopqrstuvwxyz1234567890?!. \n😀ㅋㅎㅠ가", "word ", "ha", "no ")
+        )
+        return unit * rng.choice((rng.randint(1, 60), rng.randint(60, 600)))
     if kind == 7:
         return "".join(chr(rng.randint(0xAC00, 0xD7A3)) for _ in range(rng.randint(1, 40)))
     return "".join(chr(rng.choice((rng.randint(32, 126), rng.randint(160, 0x2FFF))))
