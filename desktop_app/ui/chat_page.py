@@ -80,7 +80,7 @@ class ChatPage(QWidget):
         self.stack.addWidget(self.empty)
         self._composer_holder = QWidget()
         self._lay_out()
-        self.toast = Toast(self, self._toast_area)
+        self.toast = Toast(self, self.toast_area)
         self._refresh_timer = QTimer(self, interval=0, singleShot=True)
         self._refresh_timer.timeout.connect(self.refresh)
         self._meter_timer = QTimer(self, interval=_METER_MS)
@@ -482,7 +482,8 @@ class ChatPage(QWidget):
         if hasattr(self, "toast"):
             self.toast.put()
 
-    def _toast_area(self) -> QRect:
+    def toast_area(self) -> QRect:
+        """Where notices stand: above the composer."""
         top = self.header.height()
         return QRect(0, top, self.width(), self._composer_holder.y() - top + 8)
 

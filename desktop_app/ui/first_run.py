@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from PySide6.QtCore import QPointF, QRectF, Qt, Signal
+from PySide6.QtCore import QPointF, QRect, QRectF, Qt, Signal
 from PySide6.QtGui import QPainter, QPainterPath, QPaintEvent, QPen, QResizeEvent
 from PySide6.QtWidgets import QHBoxLayout, QMenu, QVBoxLayout, QWidget
 
@@ -233,6 +233,10 @@ class FirstRun(QWidget):
         width = min(_COLUMN_PX, room - 48)
         left = _LEFT_PX if room >= _LEFT_PX + width + 24 else (room - width) // 2
         self._body.setGeometry(left, 0, width, self.height())
+
+    def toast_area(self) -> QRect:
+        """Where notices stand."""
+        return self.rect().adjusted(0, 0, 0, -8)
 
     def _draw(self) -> None:
         self._logo.setPixmap(icons.pixmap("grove", "accent", 28))

@@ -90,6 +90,16 @@ class Toast(QWidget):
         self._timer.start()
         QAccessible.updateAccessibility(QAccessibleAnnouncementEvent(self, text))
 
+    def move_to(self, parent: QWidget, place: Callable[[], QRect]) -> None:
+        """Stand on another page from now on; what is shown goes along."""
+        shown = self.isVisible()
+        self._place = place
+        self.setParent(parent)
+        if shown:
+            self.show()
+            self.raise_()
+            self.put()
+
     def dismiss(self) -> None:
         """Take it away now."""
         self._timer.stop()

@@ -38,7 +38,7 @@ from desktop_app.weights.hub_files import Quantisation
 from desktop_app.weights.shelf import Entry
 
 HEAD_PX, LINE_PX, LEAD_PX, DOWNLOAD_PX, INSTALLED_PX, FILE_PX = 56, 56, 107, 87, 53, 48
-NOTE_PX, GATE_PX = 60, 136
+NOTE_PX, GATE_PX, FIRST_HEAD_PX, FAILED_PX = 60, 136, 48, 105
 FEW = 4
 
 
@@ -53,10 +53,11 @@ def page_rows(
     if store.words:
         rows += search_rows(store)
         rows += download_rows(store)
-        return rows
-    rows += suggestion_rows(store)
-    rows += download_rows(store)
-    rows += installed_rows(store, in_use, guide, used)
+    else:
+        rows += suggestion_rows(store)
+        rows += download_rows(store)
+        rows += installed_rows(store, in_use, guide, used)
+    rows[0] = replace(rows[0], height_px=FIRST_HEAD_PX)
     return rows
 
 
@@ -96,7 +97,11 @@ def suggestion_rows(store: WeightsStore) -> list[Row]:
         key=lambda s: (not s.recommended, order[s.fit.verdict], -_rank(s)),
     )
     shown = found if store.show_all else found[:FEW]
-    lines = [_suggestion(store, item) for item in shown]
+    lines: list[Row] = []
+    for item in shown:
+        lines.append(_suggestion(store, item))
+        if _wants_access(store, item.entry.repository):
+            lines.append(_gate(store, item.entry.repository))
     if len(found) > FEW:
         words = tr("weights.fewer" if store.show_all else "weights.all", count=len(found))
         icon = "chevron-up" if store.show_all else "chevron-down"
@@ -148,7 +153,7 @@ def _suggestion(store: WeightsStore, item: Suggestion) -> Row:
         button_on=on,
         tools=(sizes,) if len(entry.quantisations) > 1 else (),
         slots=0 if len(entry.quantisations) > 1 else 1,
-        tip=entry.sentence,
+        tip=text if role == "clay" else entry.sentence,
         share=item.fit.memory_bytes / max(1, item.fit.free_bytes),
         end=memory_words(item.fit) if item.recommended else "",
         identifier=f"weights.suggestion.{entry.id}",
@@ -291,17 +296,16 @@ def download_rows(store: WeightsStore) -> list[Row]:
     ended = [item for item in items if item.state == "done"]
     clear = (tr("weights.clear_finished"), "clear", "weights.clear_finished") if ended else None
     rows = [head("downloading", tr("weights.downloading"), "", clear)]
-    several = len(items) - len(ended) > 1
-    return rows + card([_download(item, several=several) for item in items])
+    return rows + card([_download(item, is_first=item is items[0]) for item in items])
 
 
-def _download(item: Download, *, several: bool) -> Row:
+def _download(item: Download, *, is_first: bool) -> Row:
     tools = []
     button = None
     if item.state == "done":
         button = (tr("weights.load_now"), f"use {item.path}", f"weights.load.{item.id}")
     else:
-        if several:
+        if not is_first:
             tools.append(
                 Tool("up", "arrow-up", f"weights.earlier.{item.id}", tr("weights.earlier"))
             )
@@ -327,7 +331,8 @@ def _download(item: Download, *, several: bool) -> Row:
         identifier=f"weights.downloading.{item.id}",
         tip=item.error_sentence,
     )
-    return Row(f"download/{item.id}", "download", DOWNLOAD_PX, line)
+    height = FAILED_PX if item.state == "failed" else DOWNLOAD_PX
+    return Row(f"download/{item.id}", "download", height, line)
 
 
 # ---- on this computer ----------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
 
-from PySide6.QtCore import QPoint, Qt, QUrl, Signal
+from PySide6.QtCore import QPoint, QRect, Qt, QUrl, Signal
 from PySide6.QtGui import QDesktopServices, QKeyEvent, QPainter, QPaintEvent
 from PySide6.QtWidgets import (
     QApplication,
@@ -160,7 +160,11 @@ class WeightsPage(QWidget):
     def resizeEvent(self, event: object) -> None:
         super().resizeEvent(event)  # type: ignore[arg-type]  # Qt hands a QResizeEvent here
         side = max(MARGIN_PX, (self.width() - COLUMN_PX) // 2)
-        self._field_row.setContentsMargins(side, 12, side, 2)
+        self._field_row.setContentsMargins(side, 12, side, 10)
+
+    def toast_area(self) -> QRect:
+        """Where notices stand: at the bottom."""
+        return self.rect().adjusted(0, 0, 0, -8)
 
     def refresh(self) -> None:
         """Show what the store says now."""
@@ -250,6 +254,9 @@ class WeightsPage(QWidget):
         for item in self.store.downloads:
             if item.repository == repository and item.state == "failed":
                 self.store.act("resume", item.id)
+        for key, refused in list(self.store.asking.items()):
+            if key.startswith(f"{repository} ") and isinstance(refused, KnownError):
+                self.store.download(*key.split(" ", 1))
 
     # ---- menus -------------------------------------------------------------------------------
 

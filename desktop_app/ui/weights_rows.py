@@ -356,7 +356,12 @@ class DownloadRow(LineRow):
         painter.drawText(area, _RIGHT, line.end)
         room = area.adjusted(0, 0, -painter.fontMetrics().horizontalAdvance(line.end) - 12, 0)
         painter.setPen(look.color(line.facts_role))
-        _cut(painter, room, line.facts)
+        if line.facts_role == "clay":
+            # What went wrong and what to do is never cut.
+            room.setBottom(self.height() - 8)
+            painter.drawText(room, Qt.TextFlag.TextWordWrap, line.facts)
+        else:
+            _cut(painter, room, line.facts)
 
 
 class NoteRow(RowWidget):

@@ -205,14 +205,8 @@ class WeightsSide(QObject):
         self.show_chat()
         self._chat.composer.focus_text()
 
-    def _move_toast(self, page: QWidget) -> None:
-        toast = self._chat.toast
-        shown = toast.isVisible()
-        toast.setParent(page)
-        if shown:
-            toast.show()
-            toast.raise_()
-            toast.put()
+    def _move_toast(self, page: WeightsPage | FirstRun | ChatPage) -> None:
+        self._chat.toast.move_to(page, page.toast_area)
 
     def _sides_changed(self) -> None:
         self._chat_corner.setVisible(not self._sides.sidebar_shown)

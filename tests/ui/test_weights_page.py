@@ -559,7 +559,7 @@ def spoken(interface: QAccessibleInterface) -> Iterator[tuple[str, str, bool]]:
     found = interface.object()
     if not bool(state.invisible):
         name = interface.text(QAccessible.Text.Name)
-        yield (found.objectName() if found is not None else "", name, bool(state.focusable))
+        yield (found.objectName(), name, bool(state.focusable))
         for at in range(interface.childCount()):
             yield from spoken(interface.child(at))
 
