@@ -352,9 +352,8 @@ def odd_input(rng: random.Random) -> str:
         )
     if kind == 6:
         # Held keys and pasted repetitions: without them a long run of one token never ends.
-        unit = rng.choice(
-            (*"abcdefghijklmnopqrstuvwxyz1234567890?!. \n😀ㅋㅎㅠ가", "word ", "ha", "no ")
-        )
+        units = [*"abcdefghijklmnopqrstuvwxyz1234567890?!. \n😀ㅋㅎㅠ가", "word ", "ha", "no "]
+        unit = rng.choice(units)
         return unit * rng.choice((rng.randint(1, 60), rng.randint(60, 600)))
     if kind == 7:
         return "".join(chr(rng.randint(0xAC00, 0xD7A3)) for _ in range(rng.randint(1, 40)))
