@@ -354,7 +354,8 @@ def odd_input(rng: random.Random) -> str:
         # Held keys and pasted repetitions: without them a long run of one token never ends.
         units = [*"abcdefghijklmnopqrstuvwxyz1234567890?!. \n😀ㅋㅎㅠ가", "word ", "ha", "no "]
         unit = rng.choice(units)
-        return unit * rng.choice((rng.randint(1, 60), rng.randint(60, 600)))
+        times = rng.randint(1, 60) if rng.random() < 0.5 else rng.randint(60, 600)
+        return unit * times
     if kind == 7:
         return "".join(chr(rng.randint(0xAC00, 0xD7A3)) for _ in range(rng.randint(1, 40)))
     return "".join(chr(rng.choice((rng.randint(32, 126), rng.randint(160, 0x2FFF))))
