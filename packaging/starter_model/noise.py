@@ -352,7 +352,12 @@ def odd_input(rng: random.Random) -> str:
         )
     if kind == 6:
         # Held keys and pasted repetitions: without them a long run of one token never ends.
-        units = [*"abcdefghijklmnopqrstuvwxyz1234567890?!. \n😀ㅋㅎㅠ가", "word ", "ha", "no "]
+        units: list[str] = [
+            *list("abcdefghijklmnopqrstuvwxyz1234567890?!. \n😀ㅋㅎㅠ가"),
+            "word ",
+            "ha",
+            "no ",
+        ]
         unit = rng.choice(units)
         times = rng.randint(1, 60) if rng.random() < 0.5 else rng.randint(60, 600)
         return unit * times
