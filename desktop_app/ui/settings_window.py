@@ -47,6 +47,7 @@ class SettingsWindow(QDialog):
 
     weights_wanted = Signal()
     trash_wanted = Signal()
+    connections_wanted = Signal()
     language_changed = Signal()
 
     def __init__(self, parent: QWidget, session: Session) -> None:
@@ -167,9 +168,11 @@ class SettingsWindow(QDialog):
             tr("settings.show_folder"), "settings.folder", on_click=self._show_folder
         )
         trash = push_button(tr("trash.open"), "settings.trash", on_click=self.trash_wanted.emit)
+        log = push_button(tr("connections.show"), "settings.connections", on_click=self._show_log)
         return [
             label(tr("settings.privacy_text"), "secondary", wrap=True),
             _row(tr("settings.offline"), offline, tr("settings.offline_hint")),
+            _row(tr("connections.title"), log, tr("connections.settings_hint")),
             _row(tr("settings.folder"), _pair(folder, show), tr("settings.folder_hint")),
             _row(tr("trash.title"), trash, tr("settings.trash_hint")),
         ]
@@ -231,6 +234,10 @@ class SettingsWindow(QDialog):
     def _language_chosen(self) -> None:
         self._language_note.show()
         self.language_changed.emit()
+
+    def _show_log(self) -> None:
+        self.accept()
+        self.connections_wanted.emit()
 
     def _show_folder(self) -> None:
         QDesktopServices.openUrl(QUrl.fromLocalFile(str(self._session.profile.root)))

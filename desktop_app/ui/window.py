@@ -414,6 +414,7 @@ class MainWindow(QMainWindow):
         window = SettingsWindow(self, self.session)
         window.weights_wanted.connect(self.weights.open_file)
         window.trash_wanted.connect(self.show_trash)
+        window.connections_wanted.connect(self.hub.show_connections)
         window.show()
 
     def show_trash(self) -> None:

@@ -30,7 +30,7 @@ class Window:
     """`weights_window` as a process: its lines, and a word to it."""
 
     def __init__(self, profile: Path, part: str, hub: FakeHub) -> None:
-        environment = {**os.environ, "QT_QPA_PLATFORM": "offscreen", "HF_ENDPOINT": hub.url}
+        environment = {"QT_QPA_PLATFORM": "offscreen", **os.environ, "HF_ENDPOINT": hub.url}
         environment["PYTHON_KEYRING_BACKEND"] = "keyring.backends.fail.Keyring"
         environment["HOME"] = str(profile.parent)
         command = [sys.executable, "-m", "tests.system.weights_window", str(profile), part]

@@ -296,6 +296,13 @@ def test_offline_nothing_connects_and_the_page_is_useful(desk: Desk, hub: FakeHu
     assert hub.log == []
 
 
+def test_the_settings_lead_to_the_connections(desk: Desk) -> None:
+    desk.window.show_settings()
+    desk.find(QAbstractButton, "settings.connections").click()
+    assert desk.window.hub.is_shown
+    desk.wait(desk.find(Switch, "connections.offline").isVisible)
+
+
 def test_a_dead_hub_is_told_in_a_sentence(desk: Desk, hub: FakeHub) -> None:
     open_page(desk)
     hub.hub_plan.append("503")
