@@ -40,9 +40,13 @@ def _window() -> Callable[[Profile], int] | None:
     """What opens the window; None where there is none (then Grove talks in the terminal)."""
     if sys.platform == "linux" and not any(map(os.environ.get, _DISPLAYS)):
         return None  # Qt would abort the process
+    from desktop_app import quick_start
+
     try:
+        quick_start.begin()
         from desktop_app.app import main as open_window
     except ImportError as error:
+        quick_start.end()
         print(f"The window cannot be opened ({error}).", file=sys.stderr)
         return None
     return open_window

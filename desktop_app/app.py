@@ -18,7 +18,7 @@ from PySide6.QtCore import (
 )
 from PySide6.QtWidgets import QApplication, QMessageBox
 
-from desktop_app import log
+from desktop_app import log, quick_start
 from desktop_app.errors import KnownError
 from desktop_app.inference.engine import Engine
 from desktop_app.paths import Profile
@@ -70,13 +70,15 @@ def make_application() -> QApplication:
 
 
 def dress(app: QApplication, settings: Settings) -> FocusRing:
-    """Words, colours, fonts, icon and the focus ring, as the settings say."""
+    """Words, colours, fonts, icon and the focus ring, as the settings say.
+
+    Italics and bold code follow with `theme.load_late_fonts`.
+    """
     language = words.set_language(settings.language)
     if language == "ko":
         QLocale.setDefault(QLocale("ko_KR"))
     theme.install(settings.theme, settings.text_scale, language)  # type: ignore[arg-type]  # settings check the choice
     app.setWindowIcon(icons.app_icon())
-    QTimer.singleShot(0, theme.load_late_fonts)
     return FocusRing(app)
 
 
@@ -94,7 +96,7 @@ def _run(app: QApplication, profile: Profile, instance: SingleInstance) -> int:
     release_signals = _end_on_signals(app)
     try:
         window.show()
-        after_first_paint(window, window.begin)
+        after_first_paint(window, lambda: _after_paint(window))
         if settings.notice:
             window.page.toast.tell(settings.notice)
         app.lastWindowClosed.connect(app.quit)
@@ -112,6 +114,12 @@ def _run(app: QApplication, profile: Profile, instance: SingleInstance) -> int:
         window.deleteLater()
         app.processEvents()
         log.catch_bugs()
+
+
+def _after_paint(window: MainWindow) -> None:
+    quick_start.end()
+    theme.load_late_fonts()
+    window.begin()
 
 
 def later(delay_s: float, call: Callable[[], None]) -> None:

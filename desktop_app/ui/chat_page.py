@@ -88,6 +88,7 @@ class ChatPage(QWidget):
         self.composer.submitted.connect(self.submitted)
         self.composer.changed.connect(self._keep_draft)
         self.find_bar.found.connect(self._reveal)
+        self.find_bar.searched.connect(self._mark)
         self.find_bar.closed.connect(self.composer.focus_text)
         self.header.find_wanted.connect(self.find_bar.start)
         theme.current().changed.connect(self._fit_column)
@@ -203,10 +204,14 @@ class ChatPage(QWidget):
         self._live.clear()
         self._reading_since.clear()
         self._shown_head = None
-        self.find_bar.hide()
+        self.find_bar.dismiss()
         self.composer.clear()
         if self._transcript is not None:
             self._transcript.set_rows([])
+
+    def _mark(self, words: str) -> None:
+        if self._transcript is not None:
+            self._transcript.set_find(words)
 
     def flush(self) -> None:
         """Write what is unsaved; called before the window closes."""

@@ -32,6 +32,8 @@ class FindBar(QWidget):
 
     found = Signal(int)
     """The message to bring into view."""
+    searched = Signal(str)
+    """The words to mark; empty when there are none any more."""
     closed = Signal()
 
     def __init__(self, texts: Callable[[], list[tuple[int, str]]]) -> None:
@@ -72,14 +74,23 @@ class FindBar(QWidget):
         self.show()
         self.field.setFocus(Qt.FocusReason.ShortcutFocusReason)
         self.field.selectAll()
+        if self.field.text():
+            self._wait.start()  # marks what was looked for last
 
     def leave(self) -> None:
-        """Hide the bar."""
-        self.hide()
+        """Hide the bar and go back to what was done before."""
+        self.dismiss()
         self.closed.emit()
+
+    def dismiss(self) -> None:
+        """Hide the bar; nothing stays marked."""
+        self.hide()
+        self._wait.stop()
+        self.searched.emit("")
 
     def _search(self) -> None:
         words = self.field.text().casefold().strip()
+        self.searched.emit(self.field.text().strip())
         self._at = -1
         self._hits = (
             [message for message, text in self._texts() if words in text.casefold()]

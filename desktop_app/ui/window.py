@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 _LIST_AFTER_MS = 120
 _HITS = 60
 _SCALE_STEP = 0.1
+_FIRST_SIZE = QSize(1280, 820)
+_FRAME = QSize(16, 48)  # what a window manager's frame takes of the screen, generously
 
 
 class MainWindow(QMainWindow):
@@ -160,7 +162,7 @@ class MainWindow(QMainWindow):
     def _restore(self) -> None:
         state = self.settings.window
         geometry = state.get("geometry")
-        self.resize(1280, 820)
+        self.resize(first_size(self.screen().availableSize()))
         if isinstance(geometry, str):
             self.restoreGeometry(QByteArray.fromBase64(QByteArray(geometry.encode())))
         sides = state.get("sides")
@@ -526,6 +528,11 @@ class MainWindow(QMainWindow):
             event.acceptProposedAction()
             self.page.toast.dismiss()
             self.weights.load(path)
+
+
+def first_size(available: QSize) -> QSize:
+    """The size of a first window on a screen with this much room, its frame not counted."""
+    return _FIRST_SIZE.boundedTo(available - _FRAME)
 
 
 def _weights_in(data: QMimeData) -> Path | None:

@@ -7,16 +7,17 @@ from pathlib import Path
 
 import psutil
 import pytest
-from PySide6.QtCore import QMimeData, QPoint, QPointF, Qt, QUrl
+from PySide6.QtCore import QMimeData, QPoint, QPointF, QSize, Qt, QUrl
 from PySide6.QtGui import QDragEnterEvent, QDropEvent
 from PySide6.QtTest import QTest
-from PySide6.QtWidgets import QApplication, QLabel, QPushButton, QWidget
+from PySide6.QtWidgets import QApplication, QLabel, QLineEdit, QPushButton, QWidget
 from pytestqt.qtbot import QtBot
 
 from desktop_app.conversation import Role, State
 from desktop_app.ui.row_view import EditMode
 from desktop_app.ui.settings_window import SettingsWindow
 from desktop_app.ui.trash import TrashWindow
+from desktop_app.ui.window import first_size
 from tests.ui.desk import Desk
 
 Open = Callable[[], Desk]
@@ -449,3 +450,27 @@ def test_tab_reaches_every_control_of_the_window(open_desk: Open) -> None:
         "dock.outline",
     }  # fmt: skip
     assert wanted - reached == set()
+
+
+def test_found_words_are_marked_until_the_bar_closes(open_desk: Open) -> None:
+    desk = open_desk()
+    desk.say("count 3")
+    bar, looks = desk.window.page.find_bar, desk.window.page.transcript._looks
+    bar.start()
+    field = desk.find(QLineEdit, "find.text")
+    QTest.keyClicks(field, "count")
+    desk.wait(lambda: looks.find == "count")
+    QTest.keyClick(field, Qt.Key.Key_Escape)
+    assert looks.find == ""
+    bar.start()
+    desk.wait(lambda: looks.find == "count")
+    desk.window.new_chat()
+    assert looks.find == ""
+
+
+def test_a_first_window_fits_its_screen() -> None:
+    small = QSize(1280, 820)
+    size = first_size(small)
+    assert size.width() < small.width()
+    assert size.height() <= small.height() - 40
+    assert first_size(QSize(2560, 1440)) == QSize(1280, 820)
