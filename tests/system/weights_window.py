@@ -54,6 +54,7 @@ class Hand:
             later=app.later,
         )
         self.window = MainWindow(self.session, self.bridge)
+        self.window.resize(1280, 820)  # the off-screen platform has a small screen
         self.window.show()
         self.window.begin()
         self.clicks = 0
