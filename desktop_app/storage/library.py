@@ -515,7 +515,7 @@ class Library:
                 db.close(True)
         except (apsw.Error, OSError, KnownError) as error:
             # No backup today (the disk may be full); the next start tries again.
-            _log.warning("daily backup: %s", type(error).__name__)
+            _log.info("no backup today: %s", type(error).__name__)
 
 
 def _nowhere(call: Callable[[], None]) -> None:

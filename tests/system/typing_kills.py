@@ -31,6 +31,7 @@ from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication
 
 from desktop_app import app
+from desktop_app.conversation import Conversation
 from desktop_app.inference.engine import Engine
 from desktop_app.paths import Profile
 from desktop_app.session import Session
@@ -120,19 +121,30 @@ class Typist:
         QTest.keyClicks(self.field, "Tell me everything")
         QTest.keyClick(self.field, Qt.Key.Key_Return)
         self.wait("the chat", lambda: self.window.page.conversation)
-        self.wait("the reply", self.session.writing)
+        # It may be over by now: small weights write quickly.
+        self.wait("the reply", lambda: len(self.conversation.path()) == 2)
         self.field.setFocus()
 
-    def round(self) -> None:
-        """Ask again if nothing is being written, then kill at a random moment while typing."""
-        page = self.window.page
-        assert page.conversation is not None
+    @property
+    def conversation(self) -> Conversation:
+        """The open chat."""
+        conversation = self.window.page.conversation
+        assert conversation is not None
+        return conversation
+
+    def keep_asking(self) -> bool:
+        """Ask again if nothing is being written: only a request starts an engine that died."""
         if not self.session.writing():
             self.window.verbs.ask_again_last()
             self.told.replies += 1
+        return False
+
+    def round(self) -> None:
+        """Ask again if nothing is being written, then kill at a random moment while typing."""
         moment = time.monotonic() + self.rng.uniform(0, LATEST_KILL_S)
+        self.keep_asking()
         self.wait("the moment", lambda: time.monotonic() >= moment, typing=True)
-        self.wait("a child to kill", self.kill, typing=True)
+        self.wait("a child to kill", lambda: self.kill() or self.keep_asking(), typing=True)
         self.wait("the end of the reply", lambda: not self.session.writing(), typing=True)
         shown = self.field.toPlainText()
         if shown != self.typed:

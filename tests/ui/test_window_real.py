@@ -33,6 +33,7 @@ def open_desk(qtbot: QtBot, tmp_path: Path) -> Iterator[Open]:
             tmp_path / "profile",
             engine=None,
             weights_path=str(weights),
+            threads=2,  # slower with weights as small as these: caught in mid-reply
             presets={"Short": short, "Long": {**short, "max_tokens": 0}},
             preset="Short",
         )

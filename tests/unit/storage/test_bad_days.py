@@ -44,7 +44,6 @@ def fill(chat: Conversation, disk: FaultyDisk) -> None:
     disk.fail_at = 1
 
 
-@pytest.mark.expects_log  # the daily backup may meet the full disk, too
 def test_a_full_disk_takes_the_step_back_and_the_next_one_works(tmp_path: Path) -> None:
     disk = FaultyDisk()
     with library(tmp_path, vfs=disk.name) as lib:
@@ -70,7 +69,6 @@ def test_a_full_disk_takes_the_step_back_and_the_next_one_works(tmp_path: Path) 
         assert picture(lib.load(number).result(WAIT_S)) == held
 
 
-@pytest.mark.expects_log  # the daily backup may meet the full disk, too
 def test_the_text_of_a_reply_outlives_a_full_disk(tmp_path: Path) -> None:
     disk = FaultyDisk()
     told = threading.Event()
@@ -100,7 +98,6 @@ def test_the_text_of_a_reply_outlives_a_full_disk(tmp_path: Path) -> None:
         assert old.parts == text_parts("a long answer, whole")
 
 
-@pytest.mark.expects_log  # the daily backup may meet the full disk, too
 def test_an_end_that_failed_is_written_later_by_itself(tmp_path: Path) -> None:
     disk = FaultyDisk()
     with library(tmp_path, vfs=disk.name) as lib:
