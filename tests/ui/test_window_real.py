@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -132,7 +133,8 @@ def test_the_details_window_says_how_a_reply_was_made(open_desk: Open) -> None:
     desk = open_desk()
     desk.say("Hello there")
     shown = DetailsWindow(desk.window, desk.bridge, desk.chat, desk.last())
-    desk.wait(lambda: "tokens_written: 24" in shown._text.toPlainText())
+    # Random weights may end their turn before the 24 tokens that the preset allows.
+    desk.wait(lambda: bool(re.search(r"tokens_written: [1-9]", shown._text.toPlainText())))
     assert "seed" in shown._text.toPlainText()
     assert "Hello" not in shown._text.toPlainText()
     shown.close()
