@@ -93,19 +93,21 @@ def _run(app: QApplication, profile: Profile, instance: SingleInstance) -> int:
     log.catch_bugs(lambda sentence, trace: bridge.post(lambda: window.tell_bug(sentence, trace)))
     instance.raise_wanted.connect(window.raise_up)
     app.commitDataRequest.connect(lambda _session: window.keep_state())
-    release_signals = _end_on_signals(app)
+    ending = _Ending(app)
     try:
         window.show()
         after_first_paint(window, lambda: _after_paint(window))
         if settings.notice:
             window.page.toast.tell(settings.notice)
         app.lastWindowClosed.connect(app.quit)
+        # Queued: `quit` before the loop runs has no effect, and a signal may have come by now.
+        QTimer.singleShot(0, lambda: app.quit() if ending.wanted else None)
         status = app.exec()
         window.keep_state()
         return status
     finally:
         # The order matters: replies end and are written, then the writer ends, then the bridge.
-        release_signals()
+        ending.release()
         window.hub.close()
         session.close()
         library.close()
@@ -138,37 +140,49 @@ def _prepare_environment() -> None:
         os.environ["QT_IM_MODULES"] = f"{wanted};ibus"
 
 
-def _end_on_signals(app: QApplication) -> Callable[[], None]:
-    """SIGTERM, SIGINT and SIGHUP end the window as the user would; returns what undoes this.
+class _Ending:
+    """SIGTERM, SIGINT and SIGHUP end the window as the user would, until `release`.
 
     Python runs a signal's handler only between two byte codes, and Qt's loop runs none: the
-    interpreter's wake-up socket brings the loop round.
+    interpreter's wake-up socket brings the loop round.  `wanted` remembers a signal that came
+    before there was a loop to end.  The end itself waits for the loop: the handler may stand in the
+    middle of anything, with locks held that closing the window takes.
     """
-    if sys.platform == "win32":
-        return lambda: None
-    receiver, sender = socket.socketpair()
-    receiver.setblocking(False)
-    sender.setblocking(False)
-    old_wakeup = signal.set_wakeup_fd(sender.fileno())
-    notifier = QSocketNotifier(receiver.fileno(), QSocketNotifier.Type.Read)
 
-    def woken() -> None:
+    def __init__(self, app: QApplication) -> None:
+        self.wanted = False
+        self._app = app
+        self._receiver: socket.socket | None = None
+        if sys.platform == "win32":
+            return
+        self._receiver, self._sender = socket.socketpair()
+        self._receiver.setblocking(False)
+        self._sender.setblocking(False)
+        self._old_wakeup = signal.set_wakeup_fd(self._sender.fileno())
+        self._notifier = QSocketNotifier(self._receiver.fileno(), QSocketNotifier.Type.Read)
+        self._notifier.activated.connect(self._woken)
+        names = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+        self._old = {name: signal.signal(name, self._signalled) for name in names}
+
+    def _signalled(self, _number: int, _frame: object) -> None:
+        self.wanted = True
+        QTimer.singleShot(0, self._app.quit)
+
+    def _woken(self) -> None:
+        assert self._receiver is not None
         with contextlib.suppress(BlockingIOError):
-            receiver.recv(64)
+            self._receiver.recv(64)
 
-    notifier.activated.connect(woken)
-    names = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-    old = {name: signal.signal(name, lambda _number, _frame: app.quit()) for name in names}
-
-    def release() -> None:
-        notifier.setEnabled(False)
-        signal.set_wakeup_fd(old_wakeup)
-        for name, handler in old.items():
+    def release(self) -> None:
+        """Give the signals back to whom they belonged."""
+        if self._receiver is None:
+            return
+        self._notifier.setEnabled(False)
+        signal.set_wakeup_fd(self._old_wakeup)
+        for name, handler in self._old.items():
             signal.signal(name, handler)
-        receiver.close()
-        sender.close()
-
-    return release
+        self._receiver.close()
+        self._sender.close()
 
 
 def _tell(sentence: str, detail: str = "") -> None:

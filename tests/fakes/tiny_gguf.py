@@ -3,7 +3,8 @@
 They write nonsense, deterministically.  Kinds: "llama" (everything the usual file has, ChatML
 template), "no-bytes" (a vocabulary without byte tokens), "window" (Gemma 3: five layers of six see
 a sliding window of 32 tokens), "mamba" (recurrent: no roll-back), "embedder" (BERT: cannot write),
-"slow" (as "llama", but 35 MB: it reads some 2,000 tokens a second, so that a test can interrupt).
+"slow" (as "llama", but 35 MB: it reads some 2,000 tokens a second, so that a test can interrupt,
+and never ends a turn by itself).
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ CHATML = (
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 SPECIAL = ("<|im_start|>", "<|im_end|>", "<think>", "</think>")
+_CONTROLS = 3 + len(SPECIAL)  # <unk>, <s>, </s> and the special ones come first
 WINDOW = 32
 _WIDTH, _FEED, _HEADS, _KV_HEADS, _LAYERS = 32, 64, 4, 2, 2
 _SLOW_WIDTH, _SLOW_FEED, _SLOW_LAYERS = 256, 1024, 8
@@ -71,13 +73,20 @@ def write(path: Path, kind: Kind = "llama", *, seed: int = 1, context: int = 204
     size = _tokenizer(writer, kind)
     random = np.random.default_rng(seed)
 
-    def add(name: str, *shape: int, scale: float | None = None, value: float | None = None) -> None:
+    def add(
+        name: str,
+        *shape: int,
+        scale: float | None = None,
+        value: float | None = None,
+        zeros: int = 0,
+    ) -> None:
         data: Any
         if value is not None:
             data = np.full(shape, value, np.float32)
         else:
             spread = scale if scale is not None else 1.5 / shape[-1] ** 0.5
             data = (random.standard_normal(shape) * spread).astype(np.float32)
+            data[:zeros] = 0.0
         writer.add_tensor(name, data)
 
     add("token_embd.weight", size, wide, scale=1.0)
@@ -90,7 +99,9 @@ def write(path: Path, kind: Kind = "llama", *, seed: int = 1, context: int = 204
     else:
         _transformer(writer, add, kind)
     if kind != "embedder":
-        add("output.weight", size, wide, scale=0.6)
+        # Rows of zeros give the first tokens, all control tokens, a logit of 0: beside ordinary
+        # ones, spread by some 10, they never win.
+        add("output.weight", size, wide, scale=0.6, zeros=_CONTROLS if kind == "slow" else 0)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

@@ -118,3 +118,20 @@ def test_after_a_kill_the_next_start_works(tmp_path: Path) -> None:
     second_start(tmp_path / "profile")
     status, said = again.end()
     assert (status, said) == (0, "")
+
+
+@pytest.mark.parametrize("delay_s", [0.0, 0.1, 0.2, 0.3, 0.4, 0.6, 0.9])
+def test_a_signal_while_it_starts_ends_it_too(tmp_path: Path, delay_s: float) -> None:
+    """The symptom: a signal between the lock and the loop was lost, and the window stayed."""
+    grove = Running(tmp_path / "profile")
+    try:
+        grove.wait_ready()
+        # The delay is the test's input: each falls on another step of the start.
+        time.sleep(delay_s)
+        status, said = grove.end()
+        # Before the handlers are there, the system ends it.
+        assert (status, said) in ((0, ""), (-signal.SIGTERM, ""))
+    finally:
+        if grove.process.poll() is None:
+            grove.process.kill()
+            grove.process.communicate()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,7 +25,7 @@ CONTROL = Qt.KeyboardModifier.ControlModifier
 
 @pytest.fixture
 def open_desk(qtbot: QtBot, tmp_path: Path) -> Iterator[Open]:
-    # Slow enough to be caught in the middle of a reply, which greedy choice never ends.
+    # Slow enough to be caught in the middle of a reply, which never ends by itself.
     (tmp_path / "files").mkdir()
     weights = tiny_gguf.write(tmp_path / "files" / "Tiny.gguf", "slow")
     opened: list[Desk] = []
@@ -57,10 +56,6 @@ def dump(desk: Desk) -> Any:
     return desk.library.export_chat(desk.chat.chat.id).result()
 
 
-@pytest.mark.skipif(
-    "GROVE_RANDOM_WEIGHTS" not in os.environ,
-    reason="random weights may end a turn before it can be stopped: set GROVE_RANDOM_WEIGHTS=1",
-)
 def test_a_day_with_one_chat_and_a_restart(open_desk: Open) -> None:
     desk = open_desk()
     page = desk.window.page
