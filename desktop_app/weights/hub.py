@@ -23,13 +23,14 @@ import httpx2
 
 from desktop_app.errors import KnownError
 
+from .answers import access_error, origin_of
 from .connections import Connections
 from .gguf import Header, read_header
 from .hub_files import HubFile, Quantisation, group_files
 from .links import DEFAULT_ENDPOINT, SORTS, HubAddress, parse_address
 from .remote_file import RemoteFile
 from .tokens import Tokens
-from .transfer import Wanted, access_error, origin_of
+from .transfer import Wanted
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi

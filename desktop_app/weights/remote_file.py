@@ -12,8 +12,8 @@ import httpx2
 
 from desktop_app.errors import KnownError
 
+from .answers import access_error, origin_of
 from .connections import Connections
-from .transfer import access_error, origin_of
 
 _MAX_REDIRECTS: Final = 8
 _TRIES: Final = 6

@@ -10,7 +10,6 @@ Blocking: run it in a worker thread.  `stop` (an Event) ends it within 0.2 s fro
 from __future__ import annotations
 
 import contextlib
-import email.utils
 import hashlib
 import random
 import re
@@ -20,18 +19,30 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
 
 import httpx2
 
 from desktop_app.errors import KnownError
 
+from .answers import (
+    access_error,
+    content_range,
+    count_of,
+    etag_of,
+    origin_of,
+    retry_after_s,
+)
 from .connections import Connections, cancelled_error
 from .part_file import PartFile
 from .profile_file import disk_error
 
 _MAX_REDIRECTS: Final = 8
 _MAX_REFUSED_LINKS: Final = 6
+# So many answers in a row that do not go on where the part ends, before it is given up.
+_MAX_DOUBTS: Final = 2
+# Fetching so much again is cheaper than asking again.
+_SMALL_PART: Final = 256 << 10
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 _PROGRESS_S: Final = 0.1
 
@@ -153,6 +164,7 @@ class Transfer:
         self._part = PartFile(target)
         self._fetched = 0
         self._breaks = 0
+        self._doubts = 0
         self._commit = ""
         self._total = wanted.size_bytes
         self._told = 0.0
@@ -357,8 +369,8 @@ class Transfer:
             response = client.send(request, stream=True)
             headers = response.headers
             if from_hub:
-                linked_etag = _etag(headers.get("x-linked-etag", "")) or linked_etag
-                linked_size = _count(headers.get("x-linked-size", "")) or linked_size
+                linked_etag = etag_of(headers.get("x-linked-etag", "")) or linked_etag
+                linked_size = count_of(headers.get("x-linked-size", "")) or linked_size
                 commit = headers.get("x-repo-commit", "") or commit
             if not (300 <= response.status_code < 400 and "location" in headers):
                 answer = _Response(response, linked_etag, linked_size, commit, from_hub)
@@ -391,33 +403,38 @@ class Transfer:
         status = answer.response.status_code
         if status in (200, 206):
             return
-        if status == 416:
-            answer.response.close()
-            self._part.reset()
-            raise _BrokenError("range-refused")
         answer.response.close()
+        if status == 416:
+            self._doubt("range-refused")
         headers = answer.response.headers
         if status == 429 or status >= 500:
             raise _BrokenError(
-                f"http-{status}", wait_s=_retry_after(headers.get("retry-after", ""))
+                f"http-{status}", wait_s=retry_after_s(headers.get("retry-after", ""))
             )
         if not answer.from_hub:
             # A signed link that ran out: the hub gives a new one.
             raise _BrokenError(f"link-{status}", link=True)
         raise access_error(status, headers.get("x-error-code", ""), self._wanted.url)
 
+    def _doubt(self, reason: str) -> NoReturn:
+        """Ask again: one wrong answer is no reason to throw away what has arrived; three are."""
+        self._doubts += 1
+        if self._doubts > _MAX_DOUBTS:
+            self._doubts = 0
+            self._part.reset()
+        raise _BrokenError(reason)
+
     def _place(self, answer: _Response) -> int:
         """Make the part ready for this answer; returns how many bytes of it are there already."""
         response = answer.response
         etag = response.headers.get("etag", "")
-        ranged = _content_range(response.headers.get("content-range", ""))
+        ranged = content_range(response.headers.get("content-range", ""))
         if response.status_code == 206:
             if ranged is None or ranged[0] != self._part.size:
-                self._part.reset()
-                raise _BrokenError("wrong-range")
+                self._doubt("wrong-range")
             total = ranged[1]
         else:
-            total = _count(response.headers.get("content-length", ""))
+            total = count_of(response.headers.get("content-length", ""))
         if answer.commit:
             self._commit = answer.commit
         size, digest = self._identity(answer, total)
@@ -434,8 +451,14 @@ class Transfer:
         same = not changed and (
             bool(answer.linked_etag) or (etag == facts.etag and not etag.startswith("W/"))
         )
-        if response.status_code == 200 and self._part.size and not same:
-            self._part.reset()
+        if response.status_code == 200 and self._part.size:
+            if not same:
+                self._part.reset()
+            elif self._part.size > _SMALL_PART and self._doubts < _MAX_DOUBTS:
+                # One server of many that ignores ranges; the next one may go on where this ended.
+                self._doubts += 1
+                raise _BrokenError("range-ignored")
+        self._doubts = 0
         self._part.set_facts(
             replace(
                 self._part.facts,
@@ -513,43 +536,6 @@ def discard(target: Path) -> None:
     PartFile(target).discard()
 
 
-def access_error(status: int, error_code: str, url: str) -> KnownError:
-    """Why the hub refuses, and the page where the user can change that."""
-    page = re.sub(r"/resolve/.*$", "", url)
-    if error_code == "GatedRepo" or (status == 403 and error_code != "RepoNotFound"):
-        return KnownError(
-            "hub-gated",
-            f"Its makers want you to accept their terms first. Visit {page} , accept, and enter "
-            "an access token of your account in Grove.",
-            detail=f"{status} {error_code}",
-        )
-    if status == 401:
-        return KnownError(
-            "hub-login",
-            f"These weights are private, or they are not there any more. If {page} shows them to "
-            "you, enter an access token of your account in Grove.",
-            detail=f"{status} {error_code}",
-        )
-    if status in (404, 410):
-        return KnownError(
-            "hub-missing",
-            "This is not on the hub, or not any more. Check its name, or search again.",
-            detail=f"{status} {error_code}",
-        )
-    return KnownError(
-        "hub-refused",
-        f"The hub refuses this request (status {status}). Try again later.",
-        detail=error_code,
-    )
-
-
-def origin_of(url: str) -> str:
-    """Scheme, host and port: what a token may be sent to."""
-    parts = httpx2.URL(url)
-    port = parts.port or {"http": 80, "https": 443}.get(parts.scheme, 0)
-    return f"{parts.scheme}://{parts.host}:{port}".lower()
-
-
 def _next_url(url: str, location: str, hub_origin: str) -> str:
     following = httpx2.URL(url).join(location)
     if following.scheme not in ("http", "https"):
@@ -561,32 +547,6 @@ def _next_url(url: str, location: str, hub_origin: str) -> str:
             detail=f"from {hub_origin}",
         )
     return str(following)
-
-
-def _etag(text: str) -> str:
-    return text.removeprefix("W/").strip('"')
-
-
-def _count(text: str) -> int:
-    return int(text) if text.isdecimal() and len(text) < 18 else 0
-
-
-def _content_range(text: str) -> tuple[int, int] | None:
-    """(first byte, total) of ``bytes 5-9/10``; total 0 for ``*``."""
-    match = re.fullmatch(r"bytes (\d{1,17})-\d{1,17}/(\d{1,17}|\*)", text.strip())
-    return (int(match[1]), _count(match[2])) if match else None
-
-
-def _retry_after(text: str) -> float:
-    """Seconds to wait: a number or a date.  At most one hour."""
-    text = text.strip()
-    if text.isdecimal():
-        return min(3600.0, float(text))
-    with contextlib.suppress(ValueError, TypeError):
-        return min(
-            3600.0, max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - time.time())
-        )
-    return 0.0
 
 
 def _gigabytes(size: int) -> str:

@@ -46,6 +46,8 @@ FAULTS = (
     "expired",
     "ignore-range",
     "garbage",
+    "416",
+    "wrong-range",
 )
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 PIECE = 64 << 10
@@ -71,7 +73,10 @@ class Request:
     range_end: int | None = None
     fault: str = ""
     status: int = 0
+    # Bytes of the body that this program handed to its system, and those that reached the
+    # client's.  They differ by what waited here when a connection broke.
     sent: int = 0
+    delivered: int = 0
     at: float = field(default_factory=time.monotonic)
 
 
@@ -214,8 +219,6 @@ class _Server(ThreadingHTTPServer):
     def get_request(self) -> tuple[socket.socket, Any]:
         connection, address = super().get_request()
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        # What is written counts as sent: little of it may wait in here when a break comes.
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 128 << 10)
         self._open.add(connection)
         return connection, address
 
@@ -238,6 +241,8 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: _Server
     origin = ""
+    # Bytes confirmed when this side broke the connection.
+    _at_reset: int | None = None
 
     @property
     def hub(self) -> FakeHub:
@@ -297,11 +302,13 @@ class _Handler(BaseHTTPRequestHandler):
         whole = kind == "ignore-range" or (if_range is not None and if_range != etag)
         if request.range_start is None or whole:
             start, request.status = 0, 200
-        elif start >= size:
+        elif start >= size or kind == "416":
             self.answer(request, 416, Content_Range=f"bytes */{size}")
             return
         else:
             request.status = 206
+            if kind == "wrong-range":
+                start = 0
         end = size
         if request.status == 206 and request.range_end is not None:
             end = min(size, request.range_end)
@@ -316,12 +323,23 @@ class _Handler(BaseHTTPRequestHandler):
         if request.status == 206:
             self.send_header("Content-Range", f"bytes {start}-{end - 1}/{size}")
         self.end_headers()
-        if self.command != "HEAD":
-            self._send_body(request, path, start, end, fault)
+        if self.command == "HEAD":
+            return
+        before = _acknowledged(self.connection)
+        whole = False
+        try:
+            whole = self._send_body(request, path, start, end, fault)
+        finally:
+            # What was sent before an orderly end arrives, also where it is still on the way.
+            now = self._at_reset if kind == "reset" else _acknowledged(self.connection)
+            request.delivered = request.sent
+            if before is not None and now is not None and not whole:
+                request.delivered = min(request.sent, now - before)
 
     def _send_body(
         self, request: Request, path: Path, start: int, end: int, fault: Fault | None
-    ) -> None:
+    ) -> bool:
+        """Whether all of it was sent."""
         kind, after = (fault.kind, fault.after) if fault else ("", 0)
         with path.open("rb") as file:
             file.seek(start)
@@ -333,18 +351,24 @@ class _Handler(BaseHTTPRequestHandler):
                     kind in ("reset", "close", "stall", "garbage", "changed")
                     and done + len(data) > after
                 ):
-                    data = data[: max(0, after - done)]
-                    self.wfile.write(data)
-                    request.sent += len(data)
+                    self._write(request, data[: max(0, after - done)])
                     self._break(kind)
-                    return
+                    return kind in ("close", "garbage")
                 if kind == "flip" and done <= after < done + len(data):
                     at = after - done
                     data = data[:at] + bytes([data[at] ^ 0x10]) + data[at + 1 :]
-                self.wfile.write(data)
-                request.sent += len(data)
+                self._write(request, data)
                 position += len(data)
                 self.hub.pace(len(data))
+        return True
+
+    def _write(self, request: Request, data: bytes) -> None:
+        """All of `data`; counts what went before an error too."""
+        view = memoryview(data)
+        while view:
+            count = self.connection.send(view)
+            request.sent += count
+            view = view[count:]
 
     def _break(self, kind: str) -> None:
         self.close_connection = True
@@ -360,12 +384,22 @@ class _Handler(BaseHTTPRequestHandler):
                 self.connection.recv(1)
         if kind == "reset":
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            self.wfile.flush()
+            self._at_reset = _acknowledged(self.connection)
             with contextlib.suppress(OSError):
                 self.connection.close()
             return
         with contextlib.suppress(OSError):
             self.connection.shutdown(socket.SHUT_RDWR)
+
+
+def _acknowledged(connection: socket.socket) -> int | None:
+    """Bytes that the other side's system has confirmed (Linux: tcpi_bytes_acked), or None."""
+    if sys.platform != "linux":
+        return None
+    with contextlib.suppress(OSError, struct.error):
+        info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
+        return int(struct.unpack_from("=Q", info, 120)[0])
+    return None
 
 
 class _HubHandler(_Handler):

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import functools
 import hashlib
+import itertools
 import json
 import os
 import random
@@ -64,7 +65,10 @@ class Proof:
         self.door = Hub(self.connections, endpoint=url, tokens=Tokens(use_keyring=False))
         self.list_again()
         self.counts: Counter[str] = Counter()
-        self.worst_again = 0
+        # For each break: bytes that reached this machine again, and that the hub handed to its
+        # system again (with what waited there when the connection broke, and went nowhere).
+        self.arrived_again: list[int] = []
+        self.sent_again: list[int] = []
         self.problems: list[str] = []
         self.target = work / "home" / self.file.path
 
@@ -95,12 +99,17 @@ class Proof:
             self.counts["wrong accepted"] += 1
             self.problems.append(f"{label}: a wrong file was accepted")
 
-    def again(self, label: str, fetched: int, breaks: int, size: int) -> None:
-        extra = fetched - size
-        share = extra // max(1, breaks)
-        self.worst_again = max(self.worst_again, share)
-        if share > MAX_AGAIN:
-            self.problems.append(f"{label}: {extra} B again after {breaks} breaks")
+    def again(self, label: str) -> None:
+        """Compare, by the hub's log, where each body ended and where the next one began."""
+        assert self.hub is not None
+        bodies = [r for r in self.hub.log if r.origin == "files" and r.status in (200, 206)]
+        for body, following in itertools.pairwise(bodies):
+            begin, resumed = body.range_start or 0, following.range_start or 0
+            arrived = max(0, begin + body.delivered - resumed)
+            self.arrived_again.append(arrived)
+            self.sent_again.append(max(0, begin + body.sent - resumed))
+            if arrived > MAX_AGAIN:
+                self.problems.append(f"{label}: {arrived} B again for a break")
 
 
 def fault_runs(proof: Proof, count: int) -> None:
@@ -116,7 +125,10 @@ def fault_runs(proof: Proof, count: int) -> None:
             breaks = proof.counts["breaks"] - before
             proof.check("another hub", proof.file.sha256)
             if breaks and proof.counts["clean starts"] == clean:
-                proof.again("another hub", fetched, breaks, size)
+                # Not told by the hub: on the average of these breaks.
+                proof.arrived_again.append((fetched - size) // breaks)
+                if proof.arrived_again[-1] > MAX_AGAIN:
+                    proof.problems.append(f"another hub: {fetched - size} B, {breaks} breaks")
             done += max(1, breaks)
             proof.target.unlink()
             continue
@@ -152,19 +164,13 @@ def fault_runs(proof: Proof, count: int) -> None:
         assert path is not None
         proof.check(label, hub.sha256(path))
         if all(kind in BREAKS for kind in planned):
-            proof.again(label, sent_twice(hub, size) + size, len(planned), size)
+            proof.again(label)
         proof.counts["downloads"] += 1
         proof.counts["fetched"] += fetched
         proof.target.unlink()
         if "changed" in planned:
             # The next download starts from a listing of what is there now.
             proof.list_again()
-
-
-def sent_twice(hub: FakeHub, size: int) -> int:
-    """Bytes that the file server sent more than once, by its own log."""
-    bodies = [line for line in hub.log if line.origin == "files" and line.status in (200, 206)]
-    return max(0, sum(line.sent for line in bodies) - size)
 
 
 def change_file(hub: FakeHub) -> None:
@@ -191,8 +197,6 @@ def kill_runs(proof: Proof, count: int, url: str) -> None:
     killed = 0
     size = proof.file.size_bytes
     downloads = 0
-    kills_of_this = 0
-    start_sent = 0
     if proof.hub is not None:
         proof.hub.log.clear()
     while killed < count:
@@ -231,14 +235,11 @@ def kill_runs(proof: Proof, count: int, url: str) -> None:
             downloads += 1
             proof.check("kill run", proof.file.sha256)
             if proof.hub is not None:
-                again = sent_twice(proof.hub, size) - start_sent
-                proof.again("kills", size + again, max(1, kills_of_this), size)
+                proof.again("kills")
                 proof.hub.log.clear()
-            kills_of_this = 0
             proof.target.unlink()
             continue
         killed += 1
-        kills_of_this += 1
     proof.counts["kills"] = killed
     proof.counts["downloads despite kills"] = downloads
     # The last one may be unfinished: finish it.
@@ -297,6 +298,17 @@ def child(home: Path, url: str, name: str) -> None:
         Transfer(connections, door.wanted(repository, file), home / file.path).run()
 
 
+def spread(values: list[int]) -> dict[str, int]:
+    """How many, and the median, 99th percentile and largest."""
+    ordered = sorted(values) or [0]
+    return {
+        "breaks": len(values),
+        "median": ordered[len(ordered) // 2],
+        "p99": ordered[int(len(ordered) * 0.99)],
+        "largest": ordered[-1],
+    }
+
+
 def prove(args: argparse.Namespace) -> dict[str, Any]:
     rng = random.Random(args.seed)
     begin = time.monotonic()
@@ -324,7 +336,8 @@ def prove(args: argparse.Namespace) -> dict[str, Any]:
         "seed": args.seed,
         "size": args.size,
         "counts": dict(proof.counts),
-        "worst_bytes_again_for_a_break": proof.worst_again,
+        "bytes_again_for_a_break": spread(proof.arrived_again),
+        "handed_over_again_by_the_hub": spread(proof.sent_again),
         "slowest_cancel_ms": round(cancelled * 1000),
         "problems": proof.problems,
         "seconds": round(time.monotonic() - begin),

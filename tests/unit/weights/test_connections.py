@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
+import struct
 import subprocess
+import sys
 import threading
 from pathlib import Path
 
 import pytest
 
 from desktop_app.errors import KnownError
-from desktop_app.weights.connections import Connections, certificate_context, proxy_for
+from desktop_app.weights.connections import (
+    Connections,
+    certificate_context,
+    limit_window,
+    proxy_for,
+)
 from desktop_app.weights.transfer import Patience, Result, Transfer, Wanted
 from tests.fakes.hub import FakeHub, Fault
 
@@ -77,6 +85,37 @@ def test_the_switch_cuts_a_connection_that_is_open(connections: Connections, fak
         with pytest.raises(KnownError) as caught:
             list(pieces)
     assert caught.value.code == "offline"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel tells no round trips")
+def test_near_hubs_may_not_send_far_ahead(connections: Connections, fake: FakeHub) -> None:
+    """What waits in this machine when Grove is killed has to come again: 512 KiB at most."""
+    with (
+        connections.action("download", "x"),
+        connections.client() as client,
+        client.stream("GET", f"{fake.url}/api/models") as response,
+    ):
+        plain = response.extensions["network_stream"].get_extra_info("socket")
+        # Linux doubles what is asked for, for its own bookkeeping.
+        assert plain.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) <= 2 * 512 << 10
+        assert plain.getsockopt(socket.IPPROTO_TCP, socket.TCP_WINDOW_CLAMP) <= 512 << 10
+
+
+def test_far_hubs_keep_the_buffers_of_the_kernel() -> None:
+    class Far:
+        """A connection with a round trip of 20 ms."""
+
+        changed = 0
+
+        def getsockopt(self, *_what: int) -> bytes:
+            return bytes(68) + struct.pack("=I", 20_000) + bytes(32)
+
+        def setsockopt(self, *_what: int) -> None:
+            self.changed += 1
+
+    far = Far()
+    limit_window(far)  # type: ignore[arg-type] # a stand-in for a socket
+    assert far.changed == 0
 
 
 def test_proxies_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

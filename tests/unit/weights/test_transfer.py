@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import datetime
+import email.utils
+import errno
 import hashlib
 import os
 import shutil
@@ -13,6 +16,7 @@ from typing import Any
 import pytest
 
 from desktop_app.errors import KnownError
+from desktop_app.weights.answers import access_error, retry_after_s
 from desktop_app.weights.connections import Connections
 from desktop_app.weights.part_file import PartFile
 from desktop_app.weights.transfer import (
@@ -22,7 +26,6 @@ from desktop_app.weights.transfer import (
     SpeedLimit,
     Transfer,
     Wanted,
-    access_error,
     discard,
 )
 from tests.fakes.hub import FakeHub, Fault
@@ -109,9 +112,26 @@ def test_gives_up_on_bytes_that_stay_false(case: Case) -> None:
     assert case.left() == []
 
 
-def test_an_ignored_range_costs_no_wrong_byte(case: Case) -> None:
-    case.fake.plan.extend([Fault("close", 2_000_000), Fault("ignore-range")])
-    assert case.run().breaks == 1
+@pytest.mark.parametrize("kind", ["ignore-range", "416", "wrong-range"])
+def test_one_server_of_many_that_knows_no_ranges_costs_nothing(case: Case, kind: str) -> None:
+    case.fake.plan.extend([Fault("close", 2_000_000), Fault(kind), Fault(kind)])
+    result = case.run()
+    case.assert_arrived()
+    assert (result.breaks, result.restarts) == (3, 0)
+    # What a refused answer had sent ahead is not read.
+    assert result.fetched_bytes == case.source.stat().st_size
+
+
+@pytest.mark.parametrize("linked", [True, False])
+@pytest.mark.parametrize(
+    ("kind", "restarts"), [("ignore-range", 0), ("416", 1), ("wrong-range", 1)]
+)
+def test_a_server_that_never_knows_ranges_is_used_all_the_same(
+    case: Case, kind: str, restarts: int, linked: bool
+) -> None:
+    case.fake.linked = linked
+    case.fake.plan.extend([Fault("close", 2_000_000), *[Fault(kind)] * 3])
+    assert case.run().restarts == restarts
     case.assert_arrived()
 
 
@@ -243,6 +263,15 @@ def test_waits_as_long_as_the_hub_asks(case: Case) -> None:
     assert [(p.wait_s, p.reason) for p in waits] == [(1.0, "http-429")]
 
 
+def test_a_date_to_wait_until_is_understood() -> None:
+    soon = email.utils.format_datetime(
+        datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=90), usegmt=True
+    )
+    assert 80 < retry_after_s(soon) <= 90
+    assert retry_after_s("Wed, 21 Oct 2015 07:28:00 GMT") == 0
+    assert (retry_after_s(" 7 "), retry_after_s("99999"), retry_after_s("soon")) == (7, 3600, 0)
+
+
 def test_gives_up_after_patience(case: Case) -> None:
     case.fake.hub_plan.extend(["503"] * 1000)
     with pytest.raises(KnownError) as caught:
@@ -302,6 +331,24 @@ def test_a_full_disk_is_told_before_and_loses_nothing(
     assert case.target.with_name("blob.gguf.part").stat().st_size == 2_000_000
     monkeypatch.undo()
     assert case.run().fetched_bytes == case.source.stat().st_size - 2_000_000
+    case.assert_arrived()
+
+
+def test_a_disk_that_fills_up_while_writing(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    append, room = PartFile.append, 2_000_000
+
+    def full(part: PartFile, data: bytes) -> None:
+        if part.size + len(data) > room:
+            append(part, data[: room - part.size])  # as a disk does: some of it still goes
+            raise OSError(errno.ENOSPC, "No space left on device")
+        append(part, data)
+
+    monkeypatch.setattr(PartFile, "append", full)
+    with pytest.raises(KnownError) as caught:
+        case.run()
+    assert caught.value.code == "disk-full"
+    monkeypatch.undo()
+    assert case.run().fetched_bytes == case.source.stat().st_size - room
     case.assert_arrived()
 
 
