@@ -32,6 +32,8 @@ from desktop_app.ui.first_paint import after_first_paint
 from desktop_app.ui.single_instance import SingleInstance
 from desktop_app.ui.window import MainWindow
 
+_LISTENS_AFTER_S = 3.0
+
 
 def main(profile: Profile) -> int:
     """Run the window on a profile; returns the exit status.
@@ -48,6 +50,9 @@ def main(profile: Profile) -> int:
         log.start(profile.logs)
         return _run(app, profile, instance)
     except KnownError as error:
+        # The window that has the profile may have taken it only now, and not listen yet.
+        if error.code == "profile-busy" and instance.raised_other(patience_s=_LISTENS_AFTER_S):
+            return 0
         _tell(error.sentence, error.detail)
         return 1
     except OSError as error:
@@ -69,15 +74,16 @@ def make_application() -> QApplication:
     return made
 
 
-def dress(app: QApplication, settings: Settings) -> FocusRing:
+def dress(app: QApplication, settings: Settings, *, sheet: bool = True) -> FocusRing:
     """Words, colours, fonts, icon and the focus ring, as the settings say.
 
-    Italics and bold code follow with `theme.load_late_fonts`.
+    Italics and bold code follow with `theme.load_late_fonts`, and without `sheet` the style sheet
+    with `Theme.put_sheet`.
     """
     language = words.set_language(settings.language)
     if language == "ko":
         QLocale.setDefault(QLocale("ko_KR"))
-    theme.install(settings.theme, settings.text_scale, language)  # type: ignore[arg-type]  # settings check the choice
+    theme.install(settings.theme, settings.text_scale, language, sheet=sheet)  # type: ignore[arg-type]  # settings check the choice
     app.setWindowIcon(icons.app_icon())
     return FocusRing(app)
 
@@ -85,18 +91,19 @@ def dress(app: QApplication, settings: Settings) -> FocusRing:
 def _run(app: QApplication, profile: Profile, instance: SingleInstance) -> int:
     settings = Settings.load(profile)
     bridge = Bridge()
-    ring = dress(app, settings)
+    ring = dress(app, settings, sheet=False)
     library = Library.open(profile, post=bridge.post)
     engine = Engine(log_dir=profile.logs, cache_dir=profile.cache)
     session = Session(library, engine, settings, bridge.post, profile=profile, later=later)
     window = MainWindow(session, bridge)
+    theme.current().put_sheet()
     log.catch_bugs(lambda sentence, trace: bridge.post(lambda: window.tell_bug(sentence, trace)))
     instance.raise_wanted.connect(window.raise_up)
     app.commitDataRequest.connect(lambda _session: window.keep_state())
     ending = _Ending(app)
     try:
         window.show()
-        after_first_paint(window, lambda: _after_paint(window))
+        after_first_paint(window, lambda: _after_paint(window, instance))
         if settings.notice:
             window.page.toast.tell(settings.notice)
         app.lastWindowClosed.connect(app.quit)
@@ -118,8 +125,9 @@ def _run(app: QApplication, profile: Profile, instance: SingleInstance) -> int:
         log.catch_bugs()
 
 
-def _after_paint(window: MainWindow) -> None:
+def _after_paint(window: MainWindow, instance: SingleInstance) -> None:
     quick_start.end()
+    instance.listen()
     theme.load_late_fonts()
     window.begin()
 

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-import platformdirs
-
 APP_NAME = "Grove"
 
 
@@ -63,6 +61,8 @@ class Profile:
 
 def default_profile() -> Profile:
     """The profile of this user on this system, by the platform's own convention."""
+    import platformdirs  # here: a start with --profile does without it
+
     return Profile(Path(platformdirs.user_data_dir(APP_NAME, appauthor=False)))
 
 

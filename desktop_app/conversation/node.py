@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import time
-import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -146,7 +145,8 @@ def new_uid(at_ms: int | None = None) -> str:
     bits = int.from_bytes(os.urandom(10), "big")
     value = (at & (2**48 - 1)) << 80 | 0x7 << 76 | (bits >> 62 & 0xFFF) << 64
     value |= 0b10 << 62 | bits & (2**62 - 1)
-    return str(uuid.UUID(int=value))
+    digits = f"{value:032x}"
+    return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
 
 
 def text_parts(text: str) -> Parts:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-import uuid
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -22,14 +20,21 @@ def path_of(profile: Profile, digest: str) -> Path:
     return profile.blobs / digest[:2] / digest
 
 
+def digest_of(data: bytes) -> str:
+    """SHA-256 in hex."""
+    import hashlib  # here: loading OpenSSL is no part of a start
+
+    return hashlib.sha256(data).hexdigest()
+
+
 def put(profile: Profile, data: bytes) -> str:
     """Write bytes durably and return their SHA-256 in hex.  Raises OSError."""
-    digest = hashlib.sha256(data).hexdigest()
+    digest = digest_of(data)
     target = path_of(profile, digest)
     if target.exists() and target.stat().st_size == len(data):
         return digest
     target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    half = target.with_name(f"{digest}.{uuid.uuid4().hex}.part")
+    half = target.with_name(f"{digest}.{os.urandom(16).hex()}.part")
     try:
         descriptor = os.open(half, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
         with os.fdopen(descriptor, "wb") as writing:
@@ -50,7 +55,7 @@ def get(profile: Profile, digest: str) -> bytes:
         data = path_of(profile, digest).read_bytes()
     except OSError as error:
         raise _missing(type(error).__name__) from error
-    if hashlib.sha256(data).hexdigest() != digest:
+    if digest_of(data) != digest:
         raise _missing("the bytes have changed")
     return data
 

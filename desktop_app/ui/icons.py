@@ -5,11 +5,10 @@ The drawings are Lucide's (ISC, see ``resources/icons/LICENSE-Lucide.txt``) and 
 
 from __future__ import annotations
 
-import tempfile
 from functools import cache
 from pathlib import Path
 
-from PySide6.QtCore import QByteArray, QRectF, Qt
+from PySide6.QtCore import QByteArray, QDir, QRectF, Qt, QTemporaryDir
 from PySide6.QtGui import QColor, QGuiApplication, QIcon, QPainter, QPixmap, QPixmapCache
 from PySide6.QtSvg import QSvgRenderer
 
@@ -99,13 +98,14 @@ def available() -> list[str]:
 
 
 @cache
-def _folder() -> tempfile.TemporaryDirectory[str]:
-    return tempfile.TemporaryDirectory(prefix="grove-icons-")
+def _folder() -> QTemporaryDir:
+    # Not tempfile: that would bring random, shutil and the compressors into every start.
+    return QTemporaryDir(f"{QDir.tempPath()}/grove-icons-XXXXXX")
 
 
 @cache
 def _tinted_file(name: str, colour: str) -> str:
-    path = Path(_folder().name) / f"{name}-{colour.lstrip('#')}.svg"
+    path = Path(_folder().path()) / f"{name}-{colour.lstrip('#')}.svg"
     path.write_bytes(_tinted_svg(name, QColor(colour), 2.0))
     return path.as_posix()
 

@@ -2,41 +2,70 @@
 
 from __future__ import annotations
 
-import hashlib
 import sys
+import time
 from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
-from PySide6.QtCore import QObject, Signal
-from PySide6.QtNetwork import QLocalServer, QLocalSocket
+from PySide6.QtCore import QCryptographicHash, QDir, QObject, Signal
 
-_WAIT_MS = 1000
-_RAISE = b"raise\n"
+if TYPE_CHECKING:
+    # Qt's network library is loaded when it is needed: not before the first paint.
+    from PySide6.QtNetwork import QLocalServer
+
+_WAIT_MS: Final = 1000
+_PAUSE_S: Final = 0.1
+_RAISE: Final = b"raise\n"
 
 
 class SingleInstance(QObject):
-    """A local socket named after the profile's folder; readable by this user only."""
+    """A local socket named after the profile's folder; readable by this user only.
+
+    Who holds the profile is decided by the library's lock.  The socket only carries the request to
+    come up, so it may be there a moment later than the window.
+    """
 
     raise_wanted = Signal()
 
     def __init__(self, profile_root: Path) -> None:
         super().__init__()
-        digest = hashlib.sha256(str(profile_root.absolute()).encode()).hexdigest()[:16]
-        self._name = f"grove-{digest}"
+        path = str(profile_root.absolute()).encode()
+        digest = QCryptographicHash.hash(path, QCryptographicHash.Algorithm.Sha256)
+        self._name = f"grove-{bytes(digest.toHex().data()[:16]).decode()}"
         self._server: QLocalServer | None = None
 
-    def raised_other(self) -> bool:
-        """Ask a running window to come up; False when there is none, and this one is it now.
+    def raised_other(self, *, patience_s: float = 0.0) -> bool:
+        """Ask a running window to come up; False when none answers.
 
-        Waits a second at most, before any window is there.
+        With `patience_s` it asks again that long: a window that has only just taken the profile
+        listens after its first paint.  Waits at most a second longer for an answer.
         """
+        end = time.monotonic() + patience_s
+        while not self._ask():
+            if time.monotonic() >= end:
+                return False
+            time.sleep(_PAUSE_S)
+        return True
+
+    def _ask(self) -> bool:
+        if sys.platform != "win32" and not Path(QDir.tempPath(), self._name).exists():
+            return False
+        from PySide6.QtNetwork import QLocalSocket
+
         socket = QLocalSocket()
         socket.connectToServer(self._name)
-        if socket.waitForConnected(_WAIT_MS):
-            _let_it_raise_itself()
-            socket.write(_RAISE)
-            socket.waitForBytesWritten(_WAIT_MS)
-            socket.disconnectFromServer()
-            return True
+        if not socket.waitForConnected(_WAIT_MS):
+            return False  # left over from a crash
+        _let_it_raise_itself()
+        socket.write(_RAISE)
+        socket.waitForBytesWritten(_WAIT_MS)
+        socket.disconnectFromServer()
+        return True
+
+    def listen(self) -> None:
+        """Answer later starts from now on, by `raise_wanted`; for the holder of the profile."""
+        from PySide6.QtNetwork import QLocalServer
+
         server = QLocalServer(self)
         server.setSocketOptions(QLocalServer.SocketOption.UserAccessOption)
         if not server.listen(self._name):
@@ -45,7 +74,6 @@ class SingleInstance(QObject):
             server.listen(self._name)
         server.newConnection.connect(self._answer)
         self._server = server
-        return False
 
     def close(self) -> None:
         """Stop listening."""

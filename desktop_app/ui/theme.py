@@ -72,8 +72,16 @@ class Theme(QObject):
 
     changed = Signal()
 
-    def __init__(self, mode: Mode = "auto", text_scale: float = 1.0, language: str = "en") -> None:
+    def __init__(
+        self,
+        mode: Mode = "auto",
+        text_scale: float = 1.0,
+        language: str = "en",
+        *,
+        sheet: bool = True,
+    ) -> None:
         super().__init__()
+        self._has_sheet = sheet
         self._mode: Mode = mode
         self._scale = text_scale
         self._language = language
@@ -155,6 +163,14 @@ class Theme(QObject):
             app.setStyle("fusion")
         app.setPalette(self._palette())
         app.setFont(self.font("interface"))
+        if self._has_sheet:
+            app.setStyleSheet(style_sheet(self))
+
+    def put_sheet(self) -> None:
+        """Put the style sheet in force, where `install` left it out; once."""
+        self._has_sheet = True
+        app = QApplication.instance()
+        assert isinstance(app, QApplication)
         app.setStyleSheet(style_sheet(self))
 
     def _refresh(self, *, fonts: bool = False) -> None:
@@ -243,11 +259,18 @@ def current() -> Theme:
     return _current or install()
 
 
-def install(mode: Mode = "auto", text_scale: float = 1.0, language: str = "en") -> Theme:
-    """Load the bundled fonts and give the application its theme; call once after QApplication."""
+def install(
+    mode: Mode = "auto", text_scale: float = 1.0, language: str = "en", *, sheet: bool = True
+) -> Theme:
+    """Load the bundled fonts and give the application its theme; call once after QApplication.
+
+    Without `sheet`, `Theme.put_sheet` must follow before anything is shown.  Qt looks through the
+    sheet for each widget whenever it gets another parent: a large window is built much faster
+    without one.
+    """
     global _current  # noqa: PLW0603 - one theme for one QApplication, like Qt's own palette
     _load_fonts(_FONT_FILES)
-    theme = Theme(mode, text_scale, language)
+    theme = Theme(mode, text_scale, language, sheet=sheet)
     _current = theme
     theme.apply()
     return theme

@@ -154,13 +154,15 @@ def test_the_focus_ring_is_for_the_keyboard_only(qtbot: QtBot, qapp: QApplicatio
 def test_a_second_start_raises_the_first_window(qtbot: QtBot, tmp_path: Path) -> None:
     first = SingleInstance(tmp_path)
     assert not first.raised_other()
+    first.listen()
     second = SingleInstance(tmp_path)
     with qtbot.waitSignal(first.raise_wanted):
         assert second.raised_other()
     other_profile = SingleInstance(tmp_path / "other")
     assert not other_profile.raised_other()
-    other_profile.close()
+    assert not other_profile.raised_other(patience_s=0.2)
     first.close()
     third = SingleInstance(tmp_path)
     assert not third.raised_other()
+    third.listen()
     third.close()
