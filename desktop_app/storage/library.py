@@ -73,6 +73,9 @@ class Library:
         self._watchers: list[Callable[[ChatInfo], None]] = []
         self._closing = threading.Event()
         self._backup_thread: threading.Thread | None = None
+        # Held while a backup is written: what is erased must not live on in one begun before.
+        self._backing_up = threading.Lock()
+        self._erasing = threading.Event()
         writing = None if lock is None else opening.open_writer(profile, keys, vfs)
         try:
             if writing is not None:
@@ -264,10 +267,13 @@ class Library:
 
         def clean_up(db: apsw.Connection) -> None:
             erased = erasing.result()
-            db.execute("PRAGMA incremental_vacuum")
-            db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            blobs.delete_all_but(self.profile, erased.kept_blobs)
-            backups.keep_only(self.profile, backups.write(db, self.profile, self._keys))
+            self._erasing.set()  # the daily backup gives way; its snapshot would keep the log full
+            with self._backing_up:
+                self._erasing.clear()
+                db.execute("PRAGMA incremental_vacuum")
+                db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                blobs.delete_all_but(self.profile, erased.kept_blobs)
+                backups.keep_only(self.profile, backups.write(db, self.profile, self._keys))
 
         def finished(cleaning: Future[None]) -> None:
             error = erasing.exception() or cleaning.exception()
@@ -383,11 +389,13 @@ class Library:
 
     def backup(self, folder: Path | None = None) -> Future[Path]:
         """Write a backup now, into the profile's folder of backups or another one."""
-        return self._read(
-            lambda db: backups.write(
-                db, self.profile, self._keys, folder=folder, cancelled=self._closing.is_set
-            )
-        )
+
+        def write(db: apsw.Connection) -> Path:
+            stop = self._closing.is_set
+            with self._backing_up:
+                return backups.write(db, self.profile, self._keys, folder=folder, cancelled=stop)
+
+        return self._read(write)
 
     def backups(self) -> list[Path]:
         """The backups there are, the newest first."""
@@ -509,13 +517,18 @@ class Library:
             try:
                 if not db.execute("SELECT count(*) FROM chat").get:
                     return
-                backups.write(db, self.profile, self._keys, cancelled=self._closing.is_set)
-                backups.rotate(self.profile)
+                with self._backing_up:
+                    backups.write(db, self.profile, self._keys, cancelled=self._gives_way)
+                    backups.rotate(self.profile)
             finally:
                 db.close(True)
         except (apsw.Error, OSError, KnownError) as error:
             # No backup today (the disk may be full); the next start tries again.
             _log.info("no backup today: %s", type(error).__name__)
+
+    def _gives_way(self) -> bool:
+        """Whether the daily backup should end, half-written."""
+        return self._closing.is_set() or self._erasing.is_set()
 
 
 def _nowhere(call: Callable[[], None]) -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from desktop_app.conversation import Conversation, Part, PartKind, Role, State, text_parts
 from desktop_app.conversation import node as node_module
 from desktop_app.errors import KnownError
-from desktop_app.storage import Library
+from desktop_app.storage import Library, backups
 from tests.fakes.hand import picture
 from tests.fakes.profiles import WAIT_S, library
 
@@ -64,6 +66,36 @@ def test_removed_messages_are_listed_and_come_back(lib: Library) -> None:
     chat.undo()
     chat.saved().result(WAIT_S)
     assert set(picture(chat)) == set(held)
+
+
+def test_a_daily_backup_under_way_keeps_nothing_of_what_is_erased(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with library(tmp_path) as lib:
+        number = secret_chat(lib).chat.id
+    for file in (tmp_path / "backups").glob("*.db"):
+        file.unlink()
+    begun, erased, write = threading.Event(), threading.Event(), backups.write
+
+    def held_up(*given: Any, cancelled: Callable[[], bool] = lambda: False, **named: Any) -> Path:
+        def slow() -> bool:
+            begun.set()
+            while not cancelled() and not erased.wait(0.01):
+                pass
+            return cancelled()
+
+        daily = threading.current_thread().name == "grove-backup"
+        return write(*given, cancelled=slow if daily else cancelled, **named)
+
+    monkeypatch.setattr(backups, "write", held_up)
+    with library(tmp_path) as lib:
+        assert begun.wait(WAIT_S)
+        lib.delete_chat(number).result(WAIT_S)
+        lib.empty_trash().result(WAIT_S)
+        erased.set()
+        assert lib._backup_thread is not None
+        lib._backup_thread.join()
+    assert bytes_with(tmp_path, SECRET) == []
 
 
 def test_an_undone_insertion_is_no_trash(lib: Library) -> None:
