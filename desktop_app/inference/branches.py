@@ -156,14 +156,24 @@ class Branches:
             return None
         self._vacate(spare)
         self._lend(spare, chat)
-        data = self._parking.data(saved) if saved is not None else None
-        if saved is not None and data is not None and self._memory.restore(spare.sequence, data):
-            spare.tokens = list(saved.tokens)
+        if saved is not None and self._load_whole(spare, saved):
             self._parking.note(saved, chat, len(saved.tokens))
         elif best is not None:
             self._memory.copy(best.sequence, spare.sequence, 0, -1)
             spare.tokens = list(best.tokens)
         return spare
+
+    def _load_whole(self, branch: Branch, saved: Block) -> bool:
+        """Load a checkpoint into an empty branch; False, and it stays empty, if it is bad."""
+        data = self._parking.data(saved)
+        if data is None:
+            return False
+        done = self._memory.restore(branch.sequence, data)
+        if not done or self._memory.span(branch.sequence)[1] != len(saved.tokens) - 1:
+            self._memory.remove(branch.sequence)
+            return False
+        branch.tokens = list(saved.tokens)
+        return True
 
     def known(self, tokens: Sequence[int]) -> int:
         """How many tokens of a prompt `take` would find, resident or parked; nothing changes."""
@@ -320,25 +330,41 @@ class Branches:
         return data
 
     def _fetch(self, branch: Branch, wanted: list[int]) -> None:
-        """Bring back what is parked of `wanted` behind the branch's tokens."""
+        """Bring back what is parked of `wanted` behind the branch's tokens.
+
+        A block can turn out to be damaged after others came back.  Then the branch ends where its
+        sliding windows are complete, which may be before the last block that came.
+        """
+        size, floor = len(branch.tokens), branch.floor
         for block, used in self._parked(wanted):
-            start, end = len(branch.tokens), block.start + used
-            if end <= start:
+            if block.start + used <= len(branch.tokens):
                 continue
-            data = self._parking.data(block)
-            if data is None or not self._memory.restore(self._transfer, data):
-                self._memory.remove(self._transfer)
-                return
-            low, last = self._memory.span(self._transfer)
-            least = block.end - self._window if self._window else block.start
-            if last != block.end - 1 or low > max(block.start, least):
-                self._memory.remove(self._transfer)  # not what its name says: read it anew
-                return
-            if low > start:
-                branch.floor = self._floor_after(branch.floor, block, used, low)
-            self._memory.copy(self._transfer, branch.sequence, start, end)
+            if not self._bring_back(branch, block, used):
+                break
+            branch.tokens += wanted[len(branch.tokens) : block.start + used]
+            if self._can_go_on(branch, len(branch.tokens)):
+                size, floor = len(branch.tokens), branch.floor
+        if size < len(branch.tokens):
+            self._cut(branch, size)
+            branch.floor = floor if size else 0
+
+    def _bring_back(self, branch: Branch, block: Block, used: int) -> bool:
+        """Load the first `used` tokens of a block behind a branch's tokens; False if it is bad."""
+        start, end = len(branch.tokens), block.start + used
+        data = self._parking.data(block)
+        if data is None or not self._memory.restore(self._transfer, data):
             self._memory.remove(self._transfer)
-            branch.tokens += wanted[start:end]
+            return False
+        low, last = self._memory.span(self._transfer)
+        least = block.end - self._window if self._window else block.start
+        if last != block.end - 1 or low > max(block.start, least):
+            self._memory.remove(self._transfer)  # not what its name says: read it anew
+            return False
+        if low > start:
+            branch.floor = self._floor_after(branch.floor, block, used, low)
+        self._memory.copy(self._transfer, branch.sequence, start, end)
+        self._memory.remove(self._transfer)
+        return True
 
     # --- places --------------------------------------------------------------------------------
 
