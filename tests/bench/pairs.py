@@ -91,8 +91,31 @@ def commit() -> str:
     return subprocess.run(words, capture_output=True, text=True, check=False).stdout.strip()
 
 
-def report(figures: list[Figure], json_file: Path | None) -> None:
-    """Print a line per figure; write every raw pair to `json_file`."""
+def _add_to(figures: list[Figure], json_file: Path) -> list[Figure]:
+    """The figures of a file, with these pairs and values behind theirs."""
+    told = json.loads(json_file.read_text(encoding="utf-8"))["figures"]
+    fields = ("name", "unit", "aim", "values", "facts")
+    found = {
+        one["name"]: Figure(
+            **{key: one[key] for key in fields}, pairs=[(a, b) for a, b in one["pairs"]]
+        )
+        for one in told
+    }
+    for figure in figures:
+        known = found.setdefault(figure.name, Figure(figure.name, figure.unit, figure.aim))
+        known.pairs += figure.pairs
+        known.values += figure.values
+        known.facts |= figure.facts
+    return list(found.values())
+
+
+def report(figures: list[Figure], json_file: Path | None, *, add: bool = False) -> None:
+    """Print a line per figure; write every raw pair to `json_file`.
+
+    `add`: what stands in the file stays, and the pairs of figures of the same name are joined.
+    """
+    if add and json_file and json_file.exists():
+        figures = _add_to(figures, json_file)
     for figure in figures:
         mark = "reached" if figure.reached else "NOT reached"
         ratio = "" if figure.ratio is None else " (ratio)"
