@@ -67,7 +67,8 @@ def convert(checkpoint: Path, tokenizer: Path, target: Path) -> None:
     writer.add_license("Apache-2.0")
     writer.add_author("The makers of Grove")
     writer.add_languages(["en", "ko"])
-    writer.add_size_label(f"{sum(p.numel() for p in state['net'].values()) / 1e6:.1f}M")
+    size = sum(p.numel() for n, p in state["average"].items() if not n.startswith("topic"))
+    writer.add_size_label(f"{size / 1e6:.1f}M")
     writer.add_file_type(gguf.LlamaFileType.MOSTLY_Q8_0)
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
     writer.add_context_length(CONTEXT_LENGTH)
@@ -92,7 +93,7 @@ def convert(checkpoint: Path, tokenizer: Path, target: Path) -> None:
     writer.add_add_eos_token(False)
     writer.add_add_space_prefix(False)
     writer.add_chat_template(CHAT_TEMPLATE)
-    for name, tensor in state["net"].items():
+    for name, tensor in state["average"].items():
         if name.startswith("topic"):
             continue
         values = tensor.float().numpy()

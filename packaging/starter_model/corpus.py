@@ -172,7 +172,7 @@ class Corpus:
         """One conversation of one to three turns."""
         lang = "en" if rng.random() < 0.74 else "ko"
         many = rng.random()
-        count = 1 if many < 0.60 else 2 if many < 0.92 else 3
+        count = 1 if many < 0.68 else 2 if many < 0.95 else 3
         topic, turn = self._opening(lang, rng)
         turns = [turn]
         while len(turns) < count:
@@ -268,10 +268,13 @@ class Corpus:
     @staticmethod
     def _slips(text: str, lang: str, rng: random.Random) -> str:
         """A short English text with a few more slips: short questions are typed in haste."""
-        if lang == "en" and len(text) < 40:
-            if rng.random() < 0.08:
+        if lang == "en" and len(text) < 48:
+            kind = rng.random()
+            if kind < 0.06:
+                text = noise.shouted(text, rng)
+            elif kind < 0.12:
                 text = text.upper()
-            for _ in range(rng.choice((0, 0, 1, 1, 2))):
+            for _ in range(rng.choice((0, 0, 1, 1, 2, 3))):
                 text = noise.typo(text, rng)
         return text
 

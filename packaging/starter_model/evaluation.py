@@ -14,6 +14,8 @@ from questions import Question, read_questions
 
 HERE = Path(__file__).resolve().parent
 WEIGHTS = HERE.parents[1] / "resources" / "weights" / "starter.gguf"
+FIRST = [HERE / "questions" / f"{name}.txt" for name in ("in_field", "out_of_field", "two_turn")]
+SECOND = [HERE / "questions" / "second.txt"]
 TITLES = {"in": "inside the field", "out": "outside, declined", "two": "second turns"}
 # Shares that must pass, at temperature 0 and over the seeds.
 TARGETS = {"in": (0.90, 0.85), "out": (0.90, 0.85), "two": (0.80, 0.75)}
@@ -61,8 +63,10 @@ def _print_failures(results: Sequence[Asked]) -> None:
                 print(f"      must:  {wanted}")
 
 
-def run_questions(guide: Guide, questions: Sequence[Question], seeds: Sequence[int]) -> bool:
-    """Ask everything, print shares and failures; True when all targets are met."""
+def run_questions(
+    guide: Guide, questions: Sequence[Question], seeds: Sequence[int], *, brief: bool = False
+) -> bool:
+    """Ask everything, print shares and, unless brief, failures; True when all targets are met."""
     groups: dict[str, list[Question]] = defaultdict(list)
     for question in questions:
         groups[question.kind].append(question)
@@ -76,6 +80,8 @@ def run_questions(guide: Guide, questions: Sequence[Question], seeds: Sequence[i
             met &= _print_share(f"default preset, {len(seeds)} seeds", sampled, TARGETS[kind][1])
             texts = {(r.question.turns, r.reply) for r in sampled}
             print(f"  different replies a question: {len(texts) / len(members):.1f}")
+        if brief:
+            continue
         print("  failures at temperature 0:")
         _print_failures(greedy)
         known = {r.question for r in greedy if not r.passed}
@@ -105,7 +111,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command line; 0 when every target is met, 1 when one is missed."""
     parser = argparse.ArgumentParser(prog="evaluate", description=__doc__)
     parser.add_argument("--questions", type=Path, action="append", metavar="FILE",
-                        help="a question file, instead of the three that come along")  # fmt: skip
+                        help="a question file, instead of those that come along")  # fmt: skip
+    parser.add_argument("--brief", action="store_true",
+                        help="shares only, so that a file stays blind")  # fmt: skip
     parser.add_argument(
         "--seeds", type=int, default=5, metavar="N", help="seeds at the default preset"
     )
@@ -113,13 +121,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--weights", type=Path, default=WEIGHTS, metavar="FILE")
     parser.add_argument("--odd", type=int, default=500, metavar="N", help="how many odd inputs")
     options = parser.parse_args(argv)
-    files = options.questions or sorted((HERE / "questions").glob("*.txt"))
+    sets = [[file] for file in options.questions or ()] or [FIRST, SECOND]
     try:
-        questions = [q for file in files for q in read_questions(file)]
+        asked = [[q for file in files for q in read_questions(file)] for files in sets]
         guide = Guide(options.weights)
     except (OSError, ValueError) as error:
         parser.exit(2, f"evaluate: {error}\n")
-    met = run_questions(guide, questions, range(options.seed, options.seed + options.seeds))
+    seeds = range(options.seed, options.seed + options.seeds)
+    met = True
+    for files, questions in zip(sets, asked, strict=True):
+        print(f"== {', '.join(file.name for file in files)}")
+        # The second set is a check on the first: whoever widens the phrases must not read it.
+        met &= run_questions(guide, questions, seeds, brief=options.brief or files == SECOND)
     if options.odd:
         met &= run_odd(guide, options.odd, options.seed)
     guide.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 
 _NEAR = {
@@ -79,6 +80,19 @@ _BEFORE = {
         "might be a silly question, but",
         "ok,",
         "oh,",
+        "ugh,",
+        "argh,",
+        "oh no,",
+        "damn,",
+        "jeez,",
+        "omg",
+        "hmmm",
+        "aha,",
+        "listen up,",
+        "my friend,",
+        "real quick:",
+        "serious question:",
+        "for a friend:",
     ),
     "ko": (
         "저기",
@@ -176,18 +190,22 @@ _AFTER = {
 
 
 def typo(text: str, rng: random.Random) -> str:
-    """One slip: letters swapped, left out, doubled, or the key beside it."""
+    """One slip: letters swapped, left out, doubled, or the key beside it; a vowel swallowed."""
     places = [i for i, char in enumerate(text) if char.isalpha()]
     if len(places) < 4:
         return text
     at = rng.choice(places)
-    kind = rng.randrange(4)
+    kind = rng.randrange(5)
     if kind == 0 and at + 1 < len(text) and text[at + 1].isalpha():
         return text[:at] + text[at + 1] + text[at] + text[at + 2 :]
     if kind == 1:
         return text[:at] + text[at + 1 :]
     if kind == 2:
         return text[:at] + text[at] + text[at:]
+    vowels = [i for i in places if text[i] in "aeiou" and text[i - 1 : i].isalpha()]
+    if kind == 3 and vowels:
+        at = rng.choice(vowels)
+        return text[:at] + text[at + 1 :]
     near = _NEAR.get(text[at].lower())
     return text[:at] + rng.choice(near) + text[at + 1 :] if near else text
 
@@ -213,6 +231,14 @@ def _case(text: str, rng: random.Random) -> str:
                           ("ctrl", "Ctrl"), ("esc ", "Esc "), ("korean", "Korean")):  # fmt: skip
         text = text.replace(plain, proper)
     return text[:1].upper() + text[1:]
+
+
+def shouted(text: str, rng: random.Random) -> str:
+    """A short text with marks between its words, often in capitals: someone is upset."""
+    mark = rng.choice(("!", "!!", "!!!", "?", "??", "?!", "...", ",", "-"))
+    words = text.split()
+    text = f"{mark} ".join(words) if len(words) < 4 else f"{text}{mark}"
+    return text.upper() if rng.random() < 0.5 else text
 
 
 def _ending(text: str, rng: random.Random, asking: bool) -> str:
@@ -331,9 +357,41 @@ _STRAY = (
 )  # fmt: skip
 
 
+_UNITS = ("ha", "no ", "lol ", "why ", "ㅋㅋ", "ㅠㅠ", "네 ", "아", "hello ", "test ",
+          "go ", "1 2 3 ", "abc", "...", "- ", "🙂", "😂😭", "🎉 ", "null ", "true\n",
+          "x = 1\n", "blah ", "\t", "0x")  # fmt: skip
+# Longest pasted repetition, in UTF-8 bytes: each may cost a token.
+_LONGEST_BYTES = 3000
+
+
+def repeated(rng: random.Random) -> str:
+    """Held keys and pasted repetitions, up to thousands of bytes: short ones most often.
+
+    Without them a long run of one token is answered by a reply that never ends.
+    """
+    kind = rng.randrange(5)
+    if kind == 0:
+        unit = rng.choice(_UNITS)
+    elif kind == 1:
+        low, high = rng.choice(_SCRIPTS)
+        unit = chr(rng.randint(low, high))
+    elif kind == 2:
+        unit = chr(rng.randint(0x61, 0x7A)) + rng.choice(("", "", " ", "\n"))
+    elif kind == 3:
+        unit = rng.choice("?!.,-_=+*#~0123456789 \nㅋㅎㅠㅜ가나ㅏ😀👍🔥")
+    else:
+        unit = "".join(chr(rng.randint(0x61, 0x7A)) for _ in range(rng.randint(2, 7)))
+        unit += rng.choice((" ", " ", ", ", "\n", ""))
+    most = _LONGEST_BYTES // len(unit.encode())
+    times = round(math.exp(rng.uniform(0.0, math.log(most))))
+    return unit * times
+
+
 def odd_input(rng: random.Random) -> str:
     """No question at all: mashed keys, emoji, other scripts, stray markers, blanks."""
     kind = rng.randrange(9)
+    if rng.random() < 0.14:
+        return repeated(rng)
     if kind == 0:
         return "".join(
             rng.choice("asdfghjklqwertyuiopzxcvbnm    ;") for _ in range(rng.randint(3, 40))
@@ -351,16 +409,7 @@ def odd_input(rng: random.Random) -> str:
             ("", " ", "  ", "\n", "\n\n", "\t", ".", "?", "...", "???", "!", "-", "—")
         )
     if kind == 6:
-        # Held keys and pasted repetitions: without them a long run of one token never ends.
-        units: list[str] = [
-            *list("abcdefghijklmnopqrstuvwxyz1234567890?!. \n😀ㅋㅎㅠ가"),
-            "word ",
-            "ha",
-            "no ",
-        ]
-        unit = rng.choice(units)
-        times = rng.randint(1, 60) if rng.random() < 0.5 else rng.randint(60, 600)
-        return unit * times
+        return repeated(rng)
     if kind == 7:
         return "".join(chr(rng.randint(0xAC00, 0xD7A3)) for _ in range(rng.randint(1, 40)))
     return "".join(chr(rng.choice((rng.randint(32, 126), rng.randint(160, 0x2FFF))))

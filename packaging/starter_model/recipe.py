@@ -41,10 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--work", type=Path, default=ROOT / ".build" / "starter",
                         help="where tokenizer, examples and checkpoint live")  # fmt: skip
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--conversations", type=int, default=260_000)
+    parser.add_argument("--conversations", type=int, default=220_000)
     parser.add_argument("--steps", type=int, default=usual.steps)
-    parser.add_argument("--minutes", type=float, default=usual.minutes,
-                        help="end earlier, with the learning rate run down in time")  # fmt: skip
     parser.add_argument("--threads", type=int, default=usual.threads)
     options = parser.parse_args(argv)
     folder: Path = options.work
@@ -55,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("training the tokenizer", flush=True)
         train_tokenizer(corpus, tokenizer, Shape().vocabulary)
     examples = shortened(load_examples(folder, options.seed, options.conversations), options.seed)
-    plan = Plan(options.seed, options.steps, options.minutes, threads=options.threads)
+    plan = Plan(options.seed, options.steps, threads=options.threads)
     trainer = Trainer(Shape(), len(corpus.labels), plan, folder)
     resumed = trainer.resume()
     count = trainer.net.parameter_count()

@@ -22,12 +22,13 @@ REACH = 8192
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How long and how fast: the end is whichever of steps and minutes comes first."""
+    """How long and how fast, by steps alone: the same seed and threads give the same weights."""
 
     seed: int = 1
-    steps: int = 4000
-    minutes: float = 120.0
-    batch_tokens: int = 3072
+    steps: int = 2600
+    batch_tokens: int = 3840
+    # Share of a new step in the averaged weights, once that many steps are done.
+    averaging: float = 0.006
     rate: float = 2.5e-3
     warmup: float = 0.02
     threads: int = 2
@@ -38,9 +39,9 @@ def batches(examples: Examples, budget: int, seed: int) -> Iterator[list[int]]:
     """Endless batches of conversation numbers: alike in length, at most budget padded tokens."""
     lengths = np.diff(examples.starts)
     rng = np.random.default_rng(seed)
+    ready: list[list[int]] = []
     while True:
         order = rng.permutation(len(lengths))
-        ready: list[list[int]] = []
         for part in np.array_split(order, max(1, len(order) // 4000)):
             batch: list[int] = []
             for number in part[np.argsort(lengths[part], kind="stable")]:
@@ -120,6 +121,7 @@ class Trainer:
             ),
             torch.optim.AdamW(others, lr=plan.rate, weight_decay=0.01, betas=(0.9, 0.97)),
         ]  # fmt: skip
+        self.average = {name: p.detach().clone() for name, p in self.net.named_parameters()}
         self.step = 0
         self.elapsed_s = 0.0
         self.curve: list[dict[str, float]] = []
@@ -127,7 +129,8 @@ class Trainer:
     def save(self) -> None:
         """Write the checkpoint and the loss curve, each in one move."""
         state = {
-            "net": self.net.state_dict(), "optimisers": [o.state_dict() for o in self.optimisers],
+            "net": self.net.state_dict(), "average": self.average,
+            "optimisers": [o.state_dict() for o in self.optimisers],
             "step": self.step, "elapsed_s": self.elapsed_s, "curve": self.curve,
             "shape": asdict(self.shape),
         }  # fmt: skip
@@ -144,6 +147,7 @@ class Trainer:
             return False
         state = torch.load(path, weights_only=True)
         self.net.load_state_dict(state["net"])
+        self.average = state["average"]
         for optimiser, kept in zip(self.optimisers, state["optimisers"], strict=True):
             optimiser.load_state_dict(kept)
         self.step, self.elapsed_s, self.curve = state["step"], state["elapsed_s"], state["curve"]
@@ -151,27 +155,36 @@ class Trainer:
 
     def progress(self) -> float:
         """How much of the plan is done, 0 to 1."""
-        return min(1.0, max(self.step / self.plan.steps, self.elapsed_s / (60 * self.plan.minutes)))
+        return min(1.0, self.step / self.plan.steps)
 
     def _set_rate(self) -> None:
         done, plan = self.progress(), self.plan
-        factor = min(1.0, (done + 1e-3) / plan.warmup) * min(1.0, max(0.01, (1 - done) / 0.75))
+        factor = min(1.0, (done + 1e-3) / plan.warmup) * min(1.0, (1 - done) / 0.8)
         for optimiser in self.optimisers:
             for group in optimiser.param_groups:
                 group["lr"] = plan.rate * factor
+
+    def _take_average(self) -> None:
+        """Move the averaged weights towards the present ones; what is shipped is the average."""
+        share = max(self.plan.averaging, 1 / self.step)
+        with torch.no_grad():
+            for name, p in self.net.named_parameters():
+                self.average[name].lerp_(p, share)
 
     def run(self, examples: Examples, save_every_s: float = 240.0) -> None:
         """Train to the end of the plan."""
         source = batches(examples, self.plan.batch_tokens, self.plan.seed)
         for _ in range(self.step):
             next(source)
-        gaps = np.random.default_rng((self.plan.seed, self.step))
         last = saved = time.monotonic()
         sums, seen = np.zeros(3), 0
         while self.progress() < 1.0:
             self._set_rate()
             tokens, weights, labels = tensors(examples, next(source))
-            where = positions(tokens.shape[1] - 1, gaps)
+            # Drawn from the step's number, so that a run taken up again draws the same.
+            where = positions(
+                tokens.shape[1] - 1, np.random.default_rng((self.plan.seed, self.step))
+            )
             learned, answer, topic = losses(
                 self.net, tokens, weights, labels, where, self.plan.bfloat16
             )
@@ -181,6 +194,7 @@ class Trainer:
                 optimiser.step()
                 optimiser.zero_grad(set_to_none=True)
             self.step += 1
+            self._take_average()
             sums += (learned.item(), answer.item(), topic.item())
             seen += tokens.numel()
             now = time.monotonic()
