@@ -13,7 +13,16 @@ from typing import Any
 from desktop_app.errors import KnownError
 from desktop_app.paths import resources_dir
 
-from .fit import Fit, Load, Machine, Plan, SpeedBook, load_of_size, predict
+from .fit import (
+    COMFORTABLE_TOKENS_PER_SECOND,
+    Fit,
+    Load,
+    Machine,
+    Plan,
+    SpeedBook,
+    load_of_size,
+    predict,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,14 +105,28 @@ class Catalogue:
     ) -> list[Suggestion]:
         """Every entry with its largest size that runs well, else its smallest.
 
-        First the recommended one: the largest weights that run well here.
+        First the recommended one: the largest weights that run well here.  It changes only for
+        one that runs well with room to spare, or when it runs well no more: free memory and speed
+        move a little all the time.  `speeds` remembers it.
         """
         found = [self._best(entry, machine, speeds, plan) for entry in self.entries]
         well = [s for s in found if s.fit.verdict == "well"]
         if well:
-            best = max(well, key=lambda s: (s.entry.parameters_billion, s.choice.size_bytes))
+            before = speeds.recommended if speeds is not None else ""
+            tight = replace(machine, free_bytes=machine.free_bytes * 9 // 10)
+            sure = [
+                s
+                for s in well
+                if s.entry.id == before
+                or _is_sure(predict(s.entry.load(s.choice), tight, speeds, plan))
+            ]
+            best = max(
+                sure or well, key=lambda s: (s.entry.parameters_billion, s.choice.size_bytes)
+            )
             found.remove(best)
             found.insert(0, replace(best, recommended=True))
+            if speeds is not None:
+                speeds.remember_recommended(best.entry.id)
         return found
 
     def _best(
@@ -125,6 +148,12 @@ class Catalogue:
             if usual or fitting:
                 return (usual or fitting)[-1 if verdict == "well" else 0]
         return judged[0]
+
+
+def _is_sure(fit: Fit) -> bool:
+    """Whether it would run well with a seventh less speed."""
+    slowest = COMFORTABLE_TOKENS_PER_SECOND * 1.15
+    return fit.verdict == "well" and (fit.tokens_per_second or slowest) >= slowest
 
 
 def _entry(item: dict[str, Any]) -> CatalogueEntry:

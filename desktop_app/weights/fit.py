@@ -5,18 +5,16 @@ writing one token reads every matrix once, so the time of a token is the bytes r
 the speed of reading them, plus a little for each block.  The formulas of the compute buffers are
 fitted to what llama.cpp reserves for llama-shaped networks (graph of 512 tokens, flash attention).
 
-Pure functions over `Header`; `Machine.here` and `measure_memory_speed` look at the computer.
-Any thread.
+Pure functions over `Header`; `Machine.here` looks at the computer.  Any thread.
 """
 
 from __future__ import annotations
 
-import ctypes
+import contextlib
 import os
 import platform
 import re
 import threading
-import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +22,10 @@ from typing import Final
 
 import psutil
 
+from desktop_app.errors import KnownError
+
 from .gguf import Header, TensorInfo
+from .measuring import machine_identity
 from .profile_file import load_json, save_json
 
 MB: Final = 1_000_000
@@ -37,6 +38,8 @@ _BYTES_PER_TOKEN_ENTRY: Final = 220
 # What the system and other programs should keep.
 _RESERVE_BYTES: Final = 400 * MB
 _SMALLEST_CONTEXT: Final = 256
+_KEPT_RUNS: Final = 9
+_MEMORY_MEASUREMENTS: Final = 3
 # Parts of a token's time that do not depend on bytes: starting the threads for each operation.
 _SECONDS_PER_BLOCK: Final = 120e-6
 # Speed of reading a type while computing with it, relative to Q8_0.  F16, Q8_0 and the
@@ -181,33 +184,59 @@ class Load:
 
 @dataclass(slots=True)
 class SpeedBook:
-    """Speeds seen on this computer, kept in ``<profile>/speed.json``.  Thread-safe."""
+    """Speeds seen on this computer, kept in ``<profile>/speed.json``.  Thread-safe.
+
+    Other programs make some runs slow, and nothing makes a run too fast for long: the upper
+    quartile of the last runs counts, so that judgements stand still beside a busy program and
+    follow when a computer has really become slower.
+    """
 
     path: Path | None = None
-    _speeds: dict[str, float] = field(default_factory=dict)
+    # The catalogue's entry that was recommended last: kept as long as it runs well.
+    recommended: str = ""
+    # By type of the weights: the last runs, oldest first.  "memory": what was measured by copying.
+    _runs: dict[str, list[float]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @classmethod
     def load(cls, path: Path) -> SpeedBook:
-        """From disk; a missing or damaged file is an empty book."""
-        data = load_json(path, {})
-        speeds = data.get("bytes_per_second") if isinstance(data, dict) else None
+        """From disk; a missing, damaged or another computer's file is an empty book."""
         book = cls(path)
-        if isinstance(speeds, dict):
-            book._speeds = {
-                str(k): float(v) for k, v in speeds.items() if isinstance(v, int | float) and v > 0
-            }
+        book.read()
         return book
+
+    def read(self) -> None:
+        """Take in what was written since: the session keeps a book of its own over this file."""
+        if self.path is None:
+            return
+        data = load_json(self.path, {})
+        if not isinstance(data, dict) or data.get("machine") != machine_identity():
+            return
+        recommended, runs = data.get("recommended"), data.get("runs")
+        with self._lock:
+            self.recommended = recommended if isinstance(recommended, str) else ""
+            for kind, values in runs.items() if isinstance(runs, dict) else ():
+                known = values if isinstance(values, list) else []
+                good = [float(v) for v in known if isinstance(v, int | float) and v > 0]
+                if good:
+                    self._runs[str(kind)] = good[-_KEPT_RUNS:]
 
     @property
     def is_empty(self) -> bool:
-        return not self._speeds
+        with self._lock:
+            return not self._runs
 
     @property
     def has_runs(self) -> bool:
         """Whether any weights were measured, not only the memory."""
         with self._lock:
-            return any(key != "memory" for key in self._speeds)
+            return any(kind != "memory" for kind in self._runs)
+
+    @property
+    def knows_memory(self) -> bool:
+        """Whether the memory was measured often enough for one quiet moment."""
+        with self._lock:
+            return len(self._runs.get("memory", [])) >= _MEMORY_MEASUREMENTS
 
     def record(self, header: Header, tokens_per_second: float, *, context_used: int = 0) -> None:
         """Learn from a real run of these weights on the CPU alone."""
@@ -219,25 +248,52 @@ class SpeedBook:
         self._put(_main_type(load.read_bytes), (_weighted_bytes(load.read_bytes) + kv) / seconds)
 
     def record_memory_speed(self, bytes_per_second: float) -> None:
-        """The plain memory speed: used until a real run was seen.  The best one is kept."""
-        if bytes_per_second > self._speeds.get("memory", 0.0):
-            self._put("memory", bytes_per_second)
+        """The plain memory speed: used until a real run was seen.  The best one counts."""
+        self._put("memory", bytes_per_second)
 
-    def _put(self, key: str, value: float) -> None:
+    def remember_recommended(self, entry_id: str) -> None:
+        """On disk where there is one; a guess for later, so a full disk is no failure."""
+        if entry_id != self.recommended:
+            self.read()
+            self.recommended = entry_id
+            with contextlib.suppress(KnownError):
+                self._save()
+
+    def _put(self, kind: str, value: float) -> None:
+        self.read()
         with self._lock:
-            self._speeds[key] = value
-            if self.path is not None:
-                save_json(self.path, {"bytes_per_second": dict(self._speeds)})
+            self._runs[kind] = [*self._runs.get(kind, []), value][-_KEPT_RUNS:]
+        self._save()
+
+    def _save(self) -> None:
+        if self.path is None:
+            return
+        with self._lock:
+            save_json(
+                self.path,
+                {
+                    "machine": machine_identity(),
+                    "recommended": self.recommended,
+                    "runs": {kind: list(values) for kind, values in self._runs.items()},
+                },
+            )
+
+    def _speed(self, kind: str) -> float:
+        """Under the lock; 0 for a kind that never ran."""
+        values = sorted(self._runs.get(kind, []))
+        if not values:
+            return 0.0
+        return values[-1] if kind == "memory" else values[round(0.75 * (len(values) - 1))]
 
     def reference(self, main_type: str) -> float:
         """Q8_0-equivalent bytes per second for weights of mostly `main_type`; 0 if unknown."""
         with self._lock:
-            if main_type in self._speeds:
-                return self._speeds[main_type]
-            runs = [speed for key, speed in self._speeds.items() if key != "memory"]
+            if main_type in self._runs:
+                return self._speed(main_type)
+            runs = [self._speed(kind) for kind in self._runs if kind != "memory"]
             if runs:
                 return sum(runs) / len(runs)
-            return self._speeds.get("memory", 0.0)
+            return self._speed("memory")
 
     def tokens_per_second(self, load: Load, plan: Plan) -> float:
         """Expected speed of writing on the CPU, 0 if nothing was measured."""
@@ -506,34 +562,3 @@ def _words(
             f"{need} of {have} free memory.{gpu}"
         ),
     )
-
-
-def measure_memory_speed(threads: int = 0, *, seconds: float = 0.25) -> float:
-    """Bytes per second that `threads` threads read and write by copying.
-
-    A stand-in until real weights have run: copying reads and writes, writing tokens only reads,
-    and on laptops both end near the same number of weight bytes per second.
-    """
-    threads = threads or max(1, psutil.cpu_count(logical=False) or 1)
-    size = 32 << 20
-    rates = [0.0] * threads
-    start = threading.Barrier(threads)
-
-    def copy(index: int) -> None:
-        source = ctypes.create_string_buffer(size)
-        target = ctypes.create_string_buffer(size)
-        ctypes.memset(source, 1, size)
-        ctypes.memmove(target, source, size)  # touches every page before the clock starts
-        start.wait()
-        end = time.perf_counter() + seconds
-        while (begin := time.perf_counter()) < end:
-            ctypes.memmove(target, source, size)  # ctypes lets other threads run meanwhile
-            # The fastest copy counts: other programs may be busy in between.
-            rates[index] = max(rates[index], size / (time.perf_counter() - begin))
-
-    workers = [threading.Thread(target=copy, args=(i,), daemon=True) for i in range(threads)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    return sum(rates)

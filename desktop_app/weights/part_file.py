@@ -4,7 +4,7 @@
 decides whether they can be used.  The facts are on disk before the first byte is.  A lock keeps
 two programs from writing into one part.
 
-One thread at a time, except that a helper thread flushes to disk.
+One thread at a time, except that helper threads hash and flush to disk.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import contextlib
 import hashlib
 import json
 import os
+import queue
 import sys
 import threading
 from collections.abc import Callable
@@ -43,6 +44,40 @@ class Facts:
     boot_time: int = 0
 
 
+class _LateHash:
+    """SHA-256 on a thread of its own, so that receiving and writing go on meanwhile.
+
+    At 200 MB/s a third of a core is hashing.  Up to 16 pieces wait, 4 MB as they come.
+    """
+
+    def __init__(self) -> None:
+        self._hash = hashlib.sha256()
+        self._waiting: queue.Queue[bytes | memoryview | None] = queue.Queue(maxsize=16)
+        self._thread: threading.Thread | None = None
+
+    def update(self, data: bytes | memoryview) -> None:
+        """Hash `data`, which must not change any more, soon."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, daemon=True, name="grove-hash")
+            self._thread.start()
+        self._waiting.put(data)
+
+    def settle(self) -> None:
+        """Wait for what is still to hash (some ms), and end the thread."""
+        if self._thread is not None:
+            self._waiting.put(None)
+            self._thread.join()
+            self._thread = None
+
+    def hexdigest(self) -> str:
+        self.settle()
+        return self._hash.hexdigest()
+
+    def _work(self) -> None:
+        while (data := self._waiting.get()) is not None:
+            self._hash.update(data)
+
+
 class PartFile:
     """A context manager: opened and locked inside, closed and unlocked after."""
 
@@ -55,7 +90,7 @@ class PartFile:
         self.size = 0
         # How often usable-looking bytes were thrown away.
         self.resets = 0
-        self._hash = hashlib.sha256()
+        self._hash = _LateHash()
         self._file: BinaryIO | None = None
         self._facts_lock = threading.RLock()
         self._flusher: threading.Thread | None = None
@@ -141,7 +176,7 @@ class PartFile:
         self._file.truncate(0)
         self.size = 0
         self._unflushed = 0
-        self._hash = hashlib.sha256()
+        self._start_hash()
         self._write_facts(Facts(url=self.facts.url))
 
     def digest(self) -> str:
@@ -187,10 +222,15 @@ class PartFile:
                 "that window.",
             ) from error
         self.size = 0
-        self._hash = hashlib.sha256()
+        self._start_hash()
+
+    def _start_hash(self) -> None:
+        self._hash.settle()
+        self._hash = _LateHash()
 
     def _close(self) -> None:
         self._leave_flusher()
+        self._hash.settle()
         if self._file is not None:
             empty = self.size == 0
             self._file.close()
