@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import ctypes
 import sys
+import time
 from collections.abc import Callable, Sequence
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Protocol
 
 from desktop_app.errors import KnownError
 from desktop_app.inference import llama
@@ -115,6 +116,16 @@ class Batch:
 Outcome = Literal["done", "no_room", "aborted"]
 
 
+class StepThreads(Protocol):
+    """Who chooses the threads of each step (`thread_keeper.ThreadKeeper`)."""
+
+    def threads(self, tokens: int) -> int:
+        """How many threads the next step, of so many tokens, should use."""
+
+    def note(self, tokens: int, seconds: float) -> None:
+        """A step of so many tokens took so long."""
+
+
 class Context:
     """A KV cache on loaded weights, and what is computed in it."""
 
@@ -150,6 +161,9 @@ class Context:
         self._memory = _c.llama_get_memory(self._context)
         self.length = int(_c.llama_n_ctx(self._context))
         self.sequences = sequences
+        self.threads = threads
+        self.step_threads: StepThreads | None = None
+        self._waits = offload  # a device computes on after `llama_decode` came back
         self.vocabulary_size = weights.vocabulary.n_vocab
         # The abort callback runs for every node of the graph, on llama.cpp's own threads.  The C
         # library's strlen is one that needs no Python: 0 for an empty string, 1 for one character.
@@ -173,8 +187,10 @@ class Context:
             self._context = None
 
     def set_threads(self, threads: int) -> None:
-        """Use this many threads from the next step on."""
-        _c.llama_set_n_threads(self._context, threads, threads)
+        """Use this many threads from the next step on (`step_threads` may choose others)."""
+        if threads != self.threads:
+            self.threads = threads
+            _c.llama_set_n_threads(self._context, threads, threads)
 
     def abort(self, *, on: bool) -> None:
         """End the running step as soon as possible (or allow steps again).  Any thread."""
@@ -184,10 +200,18 @@ class Context:
         """Evaluate a batch.
 
         After "aborted" the batch's tokens are not in memory (a batch is one micro-batch here);
-        after "no_room" nothing has changed.
+        after "no_room" nothing has changed.  `threads` is then how many computed it.
         """
+        chooser, tokens = self.step_threads, len(batch)
+        if chooser is not None:
+            self.set_threads(chooser.threads(tokens))
+        began = time.perf_counter()
         status = _c.llama_decode(self._context, batch.raw)
         if status == 0:
+            if self._waits:
+                _c.llama_synchronize(self._context)
+            if chooser is not None:
+                chooser.note(tokens, time.perf_counter() - began)
             return "done"
         if status == 1:
             return "no_room"

@@ -1,11 +1,10 @@
-"""What this machine has, and how weights are spread over it: threads, memory, layers on devices.
+"""What this machine has, and how weights are spread over it: memory, layers on devices.
 
 Pure arithmetic on numbers that the caller measured, so that it can be tested without a GPU.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -21,27 +20,6 @@ _RESERVE_BYTES: Final = 512 * 1024 * 1024
 _KV_BYTES: Final = {"f16": 2.0, "q8_0": 34 / 32}
 """Bytes of one number in the KV cache: q8_0 has blocks of 32 bytes with a scale of 2."""
 ALL_LAYERS: Final = 999
-
-
-_SMALL_BYTES: Final = 64 * 1024 * 1024
-"""Below this a step takes a millisecond or less, about what threads need to meet."""
-
-
-def default_threads(weights_bytes: int = _SMALL_BYTES) -> int:
-    """One thread per physical core that this process may use; one for small weights.
-
-    Reading and writing are bound by memory; a second thread on the same core takes from the first.
-    Small weights (`weights_bytes` of the file) gain nothing from threads that wait for each other,
-    and lose nearly everything when another program wants a core: 4 MB wrote 430 to 540 tokens/s
-    with one thread and 18 to 34 with two on two busy cores.
-    """
-    if weights_bytes < _SMALL_BYTES:
-        return 1
-    logical = os.cpu_count() or 1
-    if hasattr(os, "sched_getaffinity"):
-        logical = len(os.sched_getaffinity(0))
-    physical: int | None = psutil.cpu_count(logical=False)
-    return max(1, min(physical or logical, logical))
 
 
 def available_bytes() -> int:

@@ -150,7 +150,7 @@ class Host:
                 self._wire.send(job, Forgotten())
             elif isinstance(command, SetThreads):
                 if engine is not None:
-                    engine.writer.set_threads(max(1, command.threads))
+                    engine.threads.chooser.fix(max(0, command.threads))
             elif engine is None:
                 raise _nothing_loaded()
             elif isinstance(command, GenerateRequest):
@@ -216,6 +216,7 @@ class Host:
 
     def _begin(self, prepared: Prepared, engine: LoadedEngine) -> None:
         if self._engine is engine:
+            engine.threads.begin(prepared.job, prepared.request)
             engine.writer.begin(prepared)
         else:
             self._wire.send(prepared.job, Failed.of(_nothing_loaded()))

@@ -21,9 +21,12 @@ from desktop_app.inference.protocol import (
     LoadedWeights,
     Rendered,
     RenderRequest,
+    ThreadSpeed,
     WeightsSpec,
 )
 from desktop_app.inference.renderer import Renderer
+from desktop_app.inference.thread_keeper import ThreadKeeper, choose
+from desktop_app.inference.threads import Chooser, Others, told
 from desktop_app.inference.writer import BATCH_TOKENS, Prepared, Send, Writer
 
 _RECURRENT_SEQUENCES: Final = 4
@@ -50,8 +53,11 @@ class LoadedEngine:
         info: LoadedWeights,
         builder: PromptBuilder,
         parking: Parking,
+        chooser: Chooser,
         send: Send,
     ) -> None:
+        self.threads = ThreadKeeper(chooser, send)
+        context.step_threads = self.threads
         self.weights, self.context, self.info, self._builder = weights, context, info, builder
         self.branches = Branches(
             context, parking, can_roll_back=info.can_roll_back, window=weights.window
@@ -60,7 +66,7 @@ class LoadedEngine:
             context,
             weights.vocabulary,
             self.branches,
-            send,
+            self.threads.send,
             facts={
                 "engine": info.engine,
                 "kind": "llama.cpp",
@@ -159,6 +165,7 @@ def load(
     KnownError with a sentence for each way a file or the machine can be unfit; `llama.Cancelled`
     when given up.  `log` is where llama.cpp's lines of this load arrive.
     """
+    others = Others()
     path = Path(spec.path)
     files = weights_file.check(path)
     if not progress(0.0):
@@ -170,10 +177,22 @@ def load(
     weights, gpu_layers = _load_weights(files[0], offload.layers, progress)
     try:
         _check_kind(weights, path)
-        threads = spec.threads or devices.default_threads(file_bytes)
         token_bytes = _token_bytes(weights, spec.kv_type)
-        context = _make_context(weights, spec, threads, token_bytes, offload=gpu_layers > 0)
+        context = _make_context(weights, spec, token_bytes, offload=gpu_layers > 0)
         try:
+            cache = os.environ.get(CACHE_VARIABLE)
+            folder = Path(cache) if cache else None
+            chooser, times = choose(
+                context,
+                fixed=spec.threads,
+                weights_bytes=file_bytes,
+                key=f"{fingerprint} {gpu_layers} {spec.kv_type}",
+                folder=folder,
+                others=others,
+                go_on=lambda: progress(1.0),
+            )
+            if not progress(1.0):
+                raise llama.Cancelled
             builder = PromptBuilder(weights.vocabulary, renderer)
             info = LoadedWeights(
                 path=spec.path,
@@ -190,7 +209,9 @@ def load(
                 vocabulary=weights.vocabulary.n_vocab,
                 has_template=bool(weights.vocabulary.chat_template),
                 template_family=builder.family(),
-                threads=threads,
+                threads=chooser.current,
+                threads_choice=chooser.choice,
+                threads_measured=tuple(ThreadSpeed(*pair) for pair in told(times)),
                 gpu_layers=gpu_layers,
                 offload_reason=offload.reason,
                 kv_type=spec.kv_type,
@@ -203,9 +224,9 @@ def load(
             parking = Parking(
                 _identity(info),
                 memory_bytes=min(_PARKED_BYTES, devices.available_bytes() // 4),
-                folder=Path(cache) if (cache := os.environ.get(CACHE_VARIABLE)) else None,
+                folder=folder,
             )
-            return LoadedEngine(weights, context, info, builder, parking, send)
+            return LoadedEngine(weights, context, info, builder, parking, chooser, send)
         except BaseException:
             context.close()
             raise
@@ -293,7 +314,7 @@ def _token_bytes(weights: llama.Weights, kv_type: str) -> int:
 
 
 def _make_context(
-    weights: llama.Weights, spec: WeightsSpec, threads: int, token_bytes: int, *, offload: bool
+    weights: llama.Weights, spec: WeightsSpec, token_bytes: int, *, offload: bool
 ) -> Context:
     sequences = _RECURRENT_SEQUENCES if weights.recurrent else MAX_SEQUENCES
     length = devices.choose_context(
@@ -308,7 +329,7 @@ def _make_context(
                 weights,
                 length=length,
                 sequences=min(spec.sequences or sequences, MAX_SEQUENCES),
-                threads=threads,
+                threads=spec.threads or 1,  # chosen when there is something to measure
                 kv_type=spec.kv_type,
                 batch=BATCH_TOKENS,
                 offload=offload,

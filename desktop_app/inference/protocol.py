@@ -158,6 +158,14 @@ class LoadProgress:
 
 
 @dataclass(frozen=True, slots=True)
+class ThreadSpeed:
+    """How many tokens a second this many threads wrote, one reply alone and with little context."""
+
+    threads: int
+    tokens_per_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class LoadedWeights:
     """What is loaded.  Sizes in bytes, lengths in tokens.
 
@@ -165,7 +173,10 @@ class LoadedWeights:
     (header and vocabulary's beginning), the last MiB and 62 blocks of 64 KiB at even distances, per
     shard.  `memory_bytes` is weights plus KV cache as estimated.  `can_roll_back` is False for
     weights whose state cannot be cut back to an earlier token (recurrent, hybrid).
-    `offload_reason` says in words why so many layers went to a device.
+    `offload_reason` says in words why so many layers went to a device.  `threads` is what a reply
+    begins with; why: `threads_choice` ("fixed" by somebody, "small" weights, "measured" now or
+    "remembered" from an earlier load, "busy" beside other programs), and what was measured in
+    `threads_measured`.
     """
 
     path: str
@@ -191,6 +202,8 @@ class LoadedWeights:
     sequences: int
     kv_bytes_per_token: int
     engine: str
+    threads_choice: str = ""
+    threads_measured: tuple[ThreadSpeed, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

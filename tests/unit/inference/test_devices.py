@@ -1,4 +1,4 @@
-"""Threads, memory and layers: arithmetic that needs no GPU to be checked."""
+"""Memory and layers: arithmetic that needs no GPU to be checked."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from desktop_app.inference.devices import (
     check_memory,
     choose_context,
     choose_offload,
-    default_threads,
     kv_bytes_per_token,
 )
 from desktop_app.inference.protocol import Device
@@ -22,11 +21,6 @@ def gpu(free: int) -> Device:
 
 
 CPU = Device("CPU", "A CPU", "cpu", 16 * GB, 16 * GB)
-
-
-def test_threads_are_at_least_one_and_never_more_than_the_machine_has() -> None:
-    assert 1 <= default_threads() <= 4096
-    assert default_threads(4_000_000) == 1
 
 
 def test_weights_larger_than_the_memory_are_refused_with_both_figures() -> None:
