@@ -7,6 +7,7 @@ text gives the same tokens in llama.cpp, also right after a control token.
 from __future__ import annotations
 
 import io
+import itertools
 import random
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -71,6 +72,20 @@ class Examples:
     starts: npt.NDArray[np.int64]
 
 
+def loosely(
+    text: str, pieces: sentencepiece.SentencePieceProcessor, rng: random.Random
+) -> list[int]:
+    """The tokens of a text cut at a few places, often within words.
+
+    SentencePiece can draw segmentations itself, but its generator cannot be set to a seed for each
+    conversation, and what two workers draw depends on who is faster.
+    """
+    cuts = {at for at in range(1, len(text)) if rng.random() < 0.08}
+    marks = [0, *sorted(cuts), len(text)]
+    parts = [text[start:end] for start, end in itertools.pairwise(marks)]
+    return [token for part in parts for token in pieces.encode(part)]
+
+
 def encode(
     dialogue: Dialogue, pieces: sentencepiece.SentencePieceProcessor, labels: dict[str, int],
     rng: random.Random,
@@ -90,11 +105,7 @@ def encode(
     for turn in dialogue.turns:
         # Now and then words fall apart into smaller pieces, as typos and new words do.
         loose = rng.random() < 0.18 and len(turn.asked) < 400
-        asked = (
-            pieces.encode(turn.asked, enable_sampling=True, alpha=0.12)
-            if loose and turn.asked
-            else pieces.encode(turn.asked)
-        )
+        asked = loosely(turn.asked, pieces, rng) if loose else pieces.encode(turn.asked)
         put([PROMPTER], 0.0)
         # Reading questions is learned lightly and from a share: it costs a third of a step.
         learned = rng.random() < 0.35 and len(asked) < 60 and " unclear " not in turn.label
@@ -109,7 +120,6 @@ def _encode_chunk(args: tuple[int, str, int, int]) -> tuple[bytes, bytes, bytes,
     seed, tokenizer, first, count = args
     corpus = Corpus(seed)
     pieces = load_tokenizer(Path(tokenizer))
-    sentencepiece.set_random_generator_seed(seed * 1_000_003 + first)
     labels = {label: number for number, label in enumerate(corpus.labels)}
     rng = random.Random(f"{seed}:{first}:loose")
     tokens: list[int] = []

@@ -8,9 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from guide import GREEDY, Guide, Preset
+from guide import DEFAULT, GREEDY, Guide
 from odd import odd_inputs
 from questions import Question, read_questions
+
+from desktop_app.errors import KnownError
+from desktop_app.inference.sampling import Sampling
 
 HERE = Path(__file__).resolve().parent
 WEIGHTS = HERE.parents[1] / "resources" / "weights" / "starter.gguf"
@@ -33,7 +36,7 @@ class Asked:
     seed: int
 
 
-def ask(guide: Guide, question: Question, preset: Preset, seed: int) -> Asked:
+def ask(guide: Guide, question: Question, preset: Sampling, seed: int) -> Asked:
     """Ask a question, turn after turn, and judge the last reply."""
     replies: list[str] = []
     for turn in range(len(question.turns)):
@@ -74,7 +77,7 @@ def run_questions(
     for kind, members in groups.items():
         print(f"{TITLES[kind]} ({len(members)})")
         greedy = [ask(guide, q, GREEDY, 1) for q in members]
-        sampled = [ask(guide, q, Preset(), seed) for seed in seeds for q in members]
+        sampled = [ask(guide, q, DEFAULT, seed) for seed in seeds for q in members]
         met &= _print_share("temperature 0", greedy, TARGETS[kind][0])
         if seeds:
             met &= _print_share(f"default preset, {len(seeds)} seeds", sampled, TARGETS[kind][1])
@@ -96,7 +99,7 @@ def run_odd(guide: Guide, count: int, seed: int) -> bool:
     ended = 0
     print(f"odd inputs ({len(inputs)})")
     for number, text in enumerate(inputs):
-        reply = guide.reply([text], seed=seed + number, preset=Preset(), limit=TOKEN_LIMIT)
+        reply = guide.reply([text], seed=seed + number, preset=DEFAULT, limit=TOKEN_LIMIT)
         ended += reply.ended
         if not reply.ended:
             print(f"    no end in {TOKEN_LIMIT} tokens: {text[:60]!r} -> {reply.text[:80]!r}")
@@ -125,7 +128,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         asked = [[q for file in files for q in read_questions(file)] for files in sets]
         guide = Guide(options.weights)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, KnownError) as error:
         parser.exit(2, f"evaluate: {error}\n")
     seeds = range(options.seed, options.seed + options.seeds)
     met = True

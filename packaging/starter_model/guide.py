@@ -1,27 +1,25 @@
-"""Asking the finished weights through llama.cpp, as the app's engine does: for the evaluation."""
+"""Asking the finished weights through the app's own engine: for the evaluation."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import llama_cpp
+from desktop_app.inference.engine import Engine
+from desktop_app.inference.protocol import (
+    ChatMessage,
+    Event,
+    GenerateRequest,
+    Piece,
+    WeightsSpec,
+)
+from desktop_app.inference.sampling import PRESETS, Sampling
 
-PROMPTER, ASSISTANT = "<|prompter|>", "<|assistant|>"
-
-
-@dataclass(frozen=True, slots=True)
-class Preset:
-    """Sampler options; the defaults are those of the app's default preset."""
-
-    temperature: float = 0.7
-    top_k: int = 40
-    top_p: float = 0.95
-    min_p: float = 0.05
-
-
-GREEDY = Preset(temperature=0.0)
+DEFAULT = PRESETS["balanced"]
+GREEDY = PRESETS["likeliest"]
+# A loading or a reply takes a second at most; a machine with much else to do has this long.
+PATIENCE_S = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,57 +32,41 @@ class Reply:
 
 
 class Guide:
-    """The loaded weights."""
+    """The loaded weights, in the child process that the app uses."""
 
     def __init__(self, path: Path, context_length: int = 12288, threads: int = 1) -> None:
-        """Load path; raises ValueError when llama.cpp cannot."""
-        self._llama = llama_cpp.Llama(
-            str(path), n_ctx=context_length, n_threads=threads, n_threads_batch=threads,
-            n_gpu_layers=0, verbose=False,
-        )  # fmt: skip
-        self.context_length = context_length
-        self._prompter, self._assistant = (
-            self.tokens(marker, special=True)[0] for marker in (PROMPTER, ASSISTANT)
-        )
-        self._end = self._llama.token_eos()
+        """Load path; raises KnownError when the engine cannot."""
+        self._engine = Engine()
+        spec = WeightsSpec(str(path), context_length=context_length, threads=threads)
+        try:
+            self._engine.load(spec).done.result(PATIENCE_S)
+        except BaseException:
+            self._engine.close()
+            raise
 
-    def tokens(self, text: str, *, special: bool = False) -> list[int]:
-        """Token ids of a text; control tokens are read as such only when special."""
-        if not text:
-            return []
-        return list(self._llama.tokenize(text.encode("utf-8"), add_bos=False, special=special))
-
-    def text(self, tokens: Sequence[int]) -> str:
-        """The text of token ids."""
-        found = self._llama.detokenize(list(tokens))
-        return bytes(found).decode("utf-8", errors="replace").strip()
-
-    def prompt(self, asked: Sequence[str], replies: Sequence[str]) -> list[int]:
-        """Token ids of a conversation up to where the next reply starts."""
-        ids: list[int] = []
+    def reply(self, asked: Sequence[str], replies: Sequence[str] = (), *,
+              preset: Sampling = GREEDY, seed: int = 1, limit: int = 200) -> Reply:  # fmt: skip
+        """The reply to the last of asked; raises KnownError when the prompt is too long."""
+        messages: list[ChatMessage] = []
         for number, text in enumerate(asked):
-            ids += [self._prompter, *self.tokens(text), self._end, self._assistant]
+            messages.append(ChatMessage("user", text))
             if number < len(replies):
-                ids += [*self.tokens(replies[number]), self._end]
-        return ids
+                messages.append(ChatMessage("assistant", replies[number]))
+        pieces: list[str] = []
 
-    def reply(self, asked: Sequence[str], replies: Sequence[str] = (), *, preset: Preset = GREEDY,
-              seed: int = 1, limit: int = 200) -> Reply:  # fmt: skip
-        """The reply to the last of asked; raises ValueError when it does not fit the context."""
-        prompt = self.prompt(asked, replies)
-        if len(prompt) + limit > self.context_length:
-            raise ValueError(f"{len(prompt)} tokens do not fit the context")
-        self._llama.set_seed(seed)
-        out: list[int] = []
-        for token in self._llama.generate(
-            prompt, temp=preset.temperature, top_k=preset.top_k, top_p=preset.top_p,
-            min_p=preset.min_p, repeat_penalty=1.0, reset=True,
-        ):  # fmt: skip
-            if token == self._end or len(out) >= limit:
-                return Reply(self.text(out), token == self._end, len(out))
-            out.append(int(token))
-        return Reply(self.text(out), False, len(out))
+        def hear(event: Event) -> None:
+            if isinstance(event, Piece):
+                pieces.append(event.text)
+
+        sampling = replace(preset, seed=seed, max_tokens=limit)
+        job = self._engine.generate(GenerateRequest(tuple(messages), sampling), hear)
+        (finished,) = job.done.result(PATIENCE_S)
+        return Reply(
+            "".join(pieces).strip(),
+            finished.finish == "stop",
+            finished.counters.generated_tokens,
+        )
 
     def close(self) -> None:
-        """Free the weights."""
-        self._llama.close()
+        """End the engine's child."""
+        self._engine.close()

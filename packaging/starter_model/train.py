@@ -22,15 +22,21 @@ REACH = 8192
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How long and how fast, by steps alone: the same seed and threads give the same weights."""
+    """How long and how fast, by steps alone: the same seed and threads give the same weights.
+
+    The rate rises over `warmup` steps, stays, and falls in a line to zero over the last `cooldown`
+    steps; so a run may be made longer or shorter until its rate begins to fall, with the same
+    outcome as if it had been started so.
+    """
 
     seed: int = 1
-    steps: int = 2600
+    steps: int = 2300
     batch_tokens: int = 3840
     # Share of a new step in the averaged weights, once that many steps are done.
     averaging: float = 0.006
     rate: float = 2.5e-3
-    warmup: float = 0.02
+    warmup: int = 50
+    cooldown: int = 900
     threads: int = 2
     bfloat16: bool = True
 
@@ -153,13 +159,11 @@ class Trainer:
         self.step, self.elapsed_s, self.curve = state["step"], state["elapsed_s"], state["curve"]
         return True
 
-    def progress(self) -> float:
-        """How much of the plan is done, 0 to 1."""
-        return min(1.0, self.step / self.plan.steps)
-
     def _set_rate(self) -> None:
-        done, plan = self.progress(), self.plan
-        factor = min(1.0, (done + 1e-3) / plan.warmup) * min(1.0, (1 - done) / 0.8)
+        plan = self.plan
+        rising = (self.step + 1) / plan.warmup
+        falling = (plan.steps - self.step) / plan.cooldown
+        factor = min(1.0, rising, falling)
         for optimiser in self.optimisers:
             for group in optimiser.param_groups:
                 group["lr"] = plan.rate * factor
@@ -178,7 +182,7 @@ class Trainer:
             next(source)
         last = saved = time.monotonic()
         sums, seen = np.zeros(3), 0
-        while self.progress() < 1.0:
+        while self.step < self.plan.steps:
             self._set_rate()
             tokens, weights, labels = tensors(examples, next(source))
             # Drawn from the step's number, so that a run taken up again draws the same.
