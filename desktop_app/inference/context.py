@@ -259,8 +259,9 @@ class Context:
 
     def restore(self, sequence: int, data: bytes) -> bool:
         """Load a saved state into an empty sequence; False when it does not fit."""
-        buffer = (ctypes.c_uint8 * len(data)).from_buffer_copy(data)
-        read = _c.llama_state_seq_set_data(self._context, buffer, len(data), sequence)
+        # llama.cpp only reads it, so the bytes need not be copied: they may be 3 MB a block.
+        pointer = ctypes.cast(ctypes.c_char_p(data), ctypes.POINTER(ctypes.c_uint8))
+        read = _c.llama_state_seq_set_data(self._context, pointer, len(data), sequence)
         return bool(read == len(data))
 
 

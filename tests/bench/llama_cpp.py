@@ -25,8 +25,10 @@ from tests.bench.engine import PROMPT, engine_speed, memory_bytes
 from tests.bench.llama_tools import Server, bench_speed
 from tests.bench.pairs import Figure, alternate
 
-READ_TOKENS: Final = 512
+READ_TOKENS: Final = 256
+PROMPT_TOKENS: Final = 512
 DRAFT_TOKENS: Final = 24
+REST_S: Final = 0.4
 DRAFTS: Final = 4
 BRANCHES, HOPS, BEGINNING, REPLY = 32, 200, 1000, 4
 TAIL: Final = (60, 300)
@@ -99,7 +101,7 @@ def both(weights: Path, threads: int, context: int, words: str) -> Iterator[tupl
 def drafts_cached(options: argparse.Namespace) -> list[Figure]:
     """Four drafts on a prompt that both have read."""
     chooser = random.Random(options.seed)
-    prompt = story(chooser, READ_TOKENS)
+    prompt = story(chooser, PROMPT_TOKENS)
     with weights_of(options) as weights, both(weights, options.threads, 4096, "-np 4 -kvu") as two:
         ours, server = two
         ours.ask(prompt)
@@ -111,6 +113,7 @@ def drafts_cached(options: argparse.Namespace) -> list[Figure]:
             lambda: ours.ask(prompt, written=DRAFT_TOKENS, drafts=DRAFTS)[1],
             lambda: server.complete(prompt, DRAFT_TOKENS, copies=DRAFTS).seconds,
             count=options.count,
+            rest_s=REST_S,
         )
         read_anew = server.complete(prompt, DRAFT_TOKENS, copies=DRAFTS).read
         figure.facts["server_read_tokens"] = read_anew
@@ -124,11 +127,11 @@ def drafts_new(options: argparse.Namespace) -> list[Figure]:
     facts: list[int] = []
 
     def together() -> float:
-        prompts.append(story(chooser, READ_TOKENS))
+        prompts.append(story(chooser, PROMPT_TOKENS))
         return ours.ask(prompts[-1], written=DRAFT_TOKENS, drafts=DRAFTS)[1]
 
     def apart() -> float:
-        prompt = story(chooser, READ_TOKENS)
+        prompt = story(chooser, PROMPT_TOKENS)
         started = time.perf_counter()
         with ThreadPoolExecutor(DRAFTS) as pool:
             asked = [pool.submit(server.complete, prompt, DRAFT_TOKENS) for _ in range(DRAFTS)]
@@ -144,6 +147,7 @@ def drafts_new(options: argparse.Namespace) -> list[Figure]:
             together,
             apart,
             count=options.count,
+            rest_s=REST_S,
             warm_up=0,
         )
         figure.facts["server_read_tokens"] = facts

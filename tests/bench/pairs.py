@@ -11,6 +11,7 @@ import json
 import platform
 import statistics
 import subprocess
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -61,19 +62,26 @@ def alternate(
     *,
     count: int = 15,
     warm_up: int = 1,
+    rest_s: float = 0.0,
 ) -> Figure:
     """Run `ours` and `other` in turn, `count` pairs, each pair in the opposite order of the last.
 
-    Both return a value in `unit`.  The first `warm_up` pairs are not counted.
+    Both return a value in `unit`.  The first `warm_up` pairs are not counted.  `rest_s` is waited
+    before each run: a server may still be busy with what it answered.
     """
+
+    def rested(run: Callable[[], float]) -> float:
+        time.sleep(rest_s)
+        return run()
+
     figure = Figure(name, unit, aim)
     for index in range(count + warm_up):
         if index % 2:
-            second = other()
-            first = ours()
+            second = rested(other)
+            first = rested(ours)
         else:
-            first = ours()
-            second = other()
+            first = rested(ours)
+            second = rested(other)
         if index >= warm_up:
             figure.pairs.append((first, second))
     return figure

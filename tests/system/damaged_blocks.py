@@ -11,6 +11,7 @@ Prints one JSON object; the exit status is 1 on a wrong answer (with `--blind`: 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import random
 import shutil
@@ -27,12 +28,12 @@ from desktop_app.errors import KnownError
 from desktop_app.inference import llama
 from desktop_app.inference.branches import Branches
 from desktop_app.inference.context import Batch, Context
-from desktop_app.inference.parked_files import MAGIC, NAME_BYTES
+from desktop_app.inference.parked_files import MAGIC, NAME_BYTES, write_private
 from desktop_app.inference.parking import Block, Parking
 from tests.fakes import tiny_gguf
 from tests.system.branch_cache import EPSILON, VOCABULARY, difference, log_probabilities, make
 
-PATHS, BEGINNING, TAIL = 5, 150, (40, 200)
+BEGINNING, TAILS = 150, (40, 90, 90, 150, 150, 200)
 BIG: Final = 1 << 30
 
 
@@ -115,6 +116,16 @@ class Harm:
         second.write_bytes(parts[1][0] + parts[0][1])
         return [first, second]
 
+    def exchange_twins(self, files: list[Path]) -> list[Path]:
+        """As before, of two blocks of one shape at one place: nothing but the MAC can tell."""
+        twins = [
+            (first, second)
+            for first, second in itertools.combinations(files, 2)
+            if first.stat().st_size == second.stat().st_size
+        ]
+        first, second = self._random.choice(twins)
+        return self.exchange_states([first, second])
+
     def foreign_state(self, files: list[Path]) -> list[Path]:
         """A genuine block of another profile (another key) for the same tokens and weights."""
         file = self._random.choice(files)
@@ -173,11 +184,13 @@ class Trial:
         self._context = make(self._weights, Context)
         self._batch = Batch(512)
         beginning = self._words(BEGINNING)
-        self._paths = [beginning + self._words(self.random.randint(*TAIL)) for _ in range(PATHS)]
+        self._paths = [beginning + self._words(size) for size in TAILS]
         self._right = [self._answer(path) for path in self._paths]
         self.counts: Counter[str] = Counter()
         self.worst = 0.0
-        for name in ("good", "foreign"):  # the second has a key of its own
+        for name in ("good", "foreign"):
+            (folder / name).mkdir()  # each has a key of its own, and the seed says which
+            write_private(folder / name / "branches.key", self.random.randbytes(32))
             branches = self._open(folder / name)
             for number, words in enumerate(self._paths):
                 self._visit(branches, words, f"chat {number}")
@@ -231,7 +244,7 @@ class Trial:
         touched = harm(sorted(folder.rglob("*.blk")))
         before = {file: file.read_bytes() for file in touched if file.exists()}
         branches = self._open(folder)
-        order = list(range(PATHS))
+        order = list(range(len(TAILS)))
         self.random.shuffle(order)
         for number in order:
             self.counts["answers"] += 1
@@ -264,7 +277,7 @@ def run(kind: tiny_gguf.Kind, count: int, seed: int, *, blind: bool = False) -> 
         trial = Trial(kind, seed, Path(folder), blind=blind)
         harm = Harm(trial.random, trial.foreign)
         ways = (
-            [harm.exchange_states]
+            [harm.exchange_twins]
             if blind
             else [
                 harm.flip,
@@ -275,6 +288,7 @@ def run(kind: tiny_gguf.Kind, count: int, seed: int, *, blind: bool = False) -> 
                 harm.noise,
                 harm.exchange,
                 harm.exchange_states,
+                harm.exchange_twins,
                 harm.foreign_state,
                 harm.foreign_body,
                 harm.stranger,

@@ -27,11 +27,11 @@ def test_random_operations_answer_as_an_empty_context_does(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["llama", "window", "mamba"])
 def test_harmed_blocks_change_no_answer(kind: str) -> None:
-    figures = run("damaged_blocks", "--kind", kind, "--n", "112", "--seed", "1")
-    assert figures["answers"] == 560
+    figures = run("damaged_blocks", "--kind", kind, "--n", "120", "--seed", "1")
+    assert figures["answers"] == 720
     assert figures["kept"] > 0
 
 
 def test_an_exchanged_block_would_be_seen() -> None:
     """The control: where nothing is checked, the answers are wrong."""
-    assert run("damaged_blocks", "--blind", "--n", "30")["wrong"] > 0
+    assert run("damaged_blocks", "--blind", "--n", "30")["wrong"] >= 30
