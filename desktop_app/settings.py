@@ -11,7 +11,6 @@ import copy
 import json
 import math
 import os
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar, overload
@@ -112,8 +111,12 @@ class Settings:
     offline = Setting(False, _is_flag)
     window: Setting[dict[str, Any]] = Setting({}, _is_object)
     """The window's own state; opaque here."""
-    drafts: Setting[int] = Setting(1, _whole(1, 8))
-    """How many drafts "Ask again" writes at once."""
+    drafts: Setting[int] = Setting(3, _whole(1, 8))
+    """How many drafts were asked for last: the number of "Ask again ×3"."""
+    send_drafts: Setting[int] = Setting(1, _whole(1, 8))
+    """How many drafts answer a message that is sent."""
+    reading_speeds: Setting[dict[str, Any]] = Setting({}, _is_object)
+    """How fast weights read here, tokens a second, as measured: see `session.foretelling`."""
     recent_weights: Setting[list[Any]] = Setting([], lambda value: isinstance(value, list))
     """Paths of weights files used before, newest first."""
     weights_used: Setting[dict[str, Any]] = Setting({}, _is_object)
@@ -193,6 +196,8 @@ class Settings:
             return
         self.file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         text = json.dumps(self._values, ensure_ascii=False, indent=2, sort_keys=True) + "\n"
+        import tempfile  # here: it brings random, shutil and the compressors into every start
+
         handle, name = tempfile.mkstemp(prefix=".settings-", dir=self.file.parent)
         try:
             with os.fdopen(handle, "w", encoding="utf-8") as out:

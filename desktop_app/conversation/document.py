@@ -43,7 +43,7 @@ from desktop_app.conversation.node import (
     text_parts,
     with_text,
 )
-from desktop_app.conversation.places import below_lifted, place, spread
+from desktop_app.conversation.places import adopted, below_lifted, beside, place, spread
 from desktop_app.conversation.store import Entry, Side, Store, StreamEnd
 from desktop_app.conversation.tree import Streamed, Tree
 from desktop_app.errors import KnownError
@@ -138,21 +138,24 @@ class Conversation:
     # ---- the verbs ---------------------------------------------------------------------------
 
     def send(
-        self, text: str, *, author: str = "", attachments: Sequence[Part] = ()
-    ) -> tuple[int, int]:
-        """A prompt below the head and the reply to it, STREAMING.  Returns both ids.
+        self, text: str, *, author: str = "", attachments: Sequence[Part] = (), drafts: int = 1
+    ) -> tuple[int, ...]:
+        """A prompt below the head and the reply to it, or several drafts of it, STREAMING.
 
-        `author` is the display name of the weights that will write the reply.
+        One step.  Returns the ids, the prompt's first; the head goes to the first reply.  `author`
+        is the display name of the weights that will write.
         """
         self.settle()
-        return self._ask("send", self.head_id, (*attachments, *text_parts(text)), author)
+        parts = (*attachments, *text_parts(text))
+        return self._ask("send", self.head_id, parts, author, drafts)
 
     def save_and_ask_again(self, node_id: int, text: str, *, author: str = "") -> tuple[int, int]:
         """Another version of a prompt, with a reply below it, as one step.  Returns both ids."""
         self.settle()
         node = self._expect(node_id, Role.USER)
         parts = with_text(self.tree.parts(node_id), text)
-        return self._ask("save-and-ask-again", node.parent_id, parts, author)
+        user_id, reply_id = self._ask("save-and-ask-again", node.parent_id, parts, author)
+        return user_id, reply_id
 
     def ask_again(self, node_id: int, *, author: str = "", drafts: int = 1) -> tuple[int, ...]:
         """New replies: below a prompt, beside a reply.  The head moves to the first of them."""
@@ -160,13 +163,9 @@ class Conversation:
         node = self.tree.node(node_id)
         parent_id = node.parent_id if node.role is Role.ASSISTANT else node_id
         at = self._now()
-        replies = [self._reply(parent_id, author, at) for _ in range(drafts)]
-        inserts = tuple(
-            Insert(replace(reply, position=reply.position + spread(n)))
-            for n, reply in enumerate(replies)
-        )
+        inserts = self._replies(parent_id, author, at, drafts)
         ids = tuple(insert.node.id for insert in inserts)
-        self._do("ask-again", (*inserts, self._go(parent_id, ids[:1])), at)
+        self._do("ask-again", (*inserts, self._go(parent_id, ids[:1], fork=True)), at)
         self._streaming.update(ids)
         return ids
 
@@ -226,13 +225,32 @@ class Conversation:
         new = replace(self._new(role, parent_id, at), position=sort_key)
         edits: list[Edit] = [*moves, Insert(new, text_parts(text))]
         if adopt and here:
-            edits += self._adopt(parent_id, new.id, at)
+            edits += adopted(self.tree, parent_id, new.id, at)
         elif parent_id == self.head_id:
             edits.append(self._go(parent_id, (new.id,)))
         elif here:
             edits.append(self._stay(parent_id))
         self._do("insert", edits, at)
         return new.id
+
+    def copy_in(self, messages: Iterable[tuple[Node, Parts]]) -> tuple[int, ...]:
+        """Copies of messages, also of another chat, as a chain below the head: one step.
+
+        Role, author, words and whether a reply was whole are copied.  Returns the new ids.
+        """
+        self.settle()
+        at = self._now()
+        inserts: list[Insert] = []
+        above = self.head_id
+        for node, parts in messages:
+            state = State.DONE if node.state is State.DONE else State.STOPPED
+            new = replace(self._new(node.role, above, at), author=node.author, state=state)
+            inserts.append(Insert(new, parts))
+            above, at = new.id, self._now()
+        ids = tuple(insert.node.id for insert in inserts)
+        if ids:
+            self._do("copy", (*inserts, self._go(self.head_id, ids)), at)
+        return ids
 
     def remove(self, node_id: int, *, keep_below: bool = False) -> None:
         """Take a message and all below it out of the tree (into the trash).
@@ -259,7 +277,7 @@ class Conversation:
             self._stop(ids)
             edits = [Remove(tuple(ids), removal, at)]
             if self.head_id in set(ids):
-                edits.insert(0, self._go(self._beside(node_id)))
+                edits.insert(0, self._go(beside(self.tree, node_id)))
         self._do("remove", edits, at)
 
     def keep_only_path(self, head: int | None = None) -> int:
@@ -335,7 +353,7 @@ class Conversation:
             new = self._new(Role.SYSTEM, None, at)
             edits: list[Edit] = [Insert(new, text_parts(text))]
             if self.tree.children(None):
-                edits += self._adopt(None, new.id, at)
+                edits += adopted(self.tree, None, new.id, at)
             else:
                 edits.append(SetHead(new.id))
             self._do("system", edits, at)
@@ -361,14 +379,9 @@ class Conversation:
     def set_defaults(self, *, weights: str | None = None, preset: str | None = None) -> None:
         """Remember the weights and preset this chat uses; not undoable."""
         chat = self.chat
-        self._update_chat(
-            replace(
-                chat,
-                weights=chat.weights if weights is None else weights,
-                preset=chat.preset if preset is None else preset,
-            ),
-            undoable=False,
-        )
+        weights = chat.weights if weights is None else weights
+        preset = chat.preset if preset is None else preset
+        self._update_chat(replace(chat, weights=weights, preset=preset), undoable=False)
 
     # ---- a reply while it is written ---------------------------------------------------------
 
@@ -506,28 +519,30 @@ class Conversation:
 
     def _new(self, role: Role, parent_id: int | None, at: int) -> Node:
         position, _ = place(self.tree, parent_id, None, at)
-        return Node(
-            self._store.lease_message_id(),
-            new_uid(at),
-            parent_id,
-            position,
-            role,
-            created_at=at,
-            updated_at=at,
-        )
+        new_id = self._store.lease_message_id()
+        return Node(new_id, new_uid(at), parent_id, position, role, created_at=at, updated_at=at)
 
-    def _reply(self, parent_id: int | None, author: str, at: int) -> Node:
-        node = self._new(Role.ASSISTANT, parent_id, at)
-        return replace(node, state=State.STREAMING, author=author)
+    def _replies(
+        self, parent_id: int | None, author: str, at: int, drafts: int
+    ) -> tuple[Insert, ...]:
+        made = []
+        for n in range(drafts):
+            node = self._new(Role.ASSISTANT, parent_id, at)
+            node = replace(node, state=State.STREAMING, author=author)
+            made.append(Insert(replace(node, position=node.position + spread(n))))
+        return tuple(made)
 
-    def _ask(self, name: str, parent_id: int | None, parts: Parts, author: str) -> tuple[int, int]:
+    def _ask(
+        self, name: str, parent_id: int | None, parts: Parts, author: str, drafts: int = 1
+    ) -> tuple[int, ...]:
         at = self._now()
         user = self._new(Role.USER, parent_id, at)
-        reply = self._reply(user.id, author, self._now())
-        go = self._go(parent_id, (user.id, reply.id))
-        self._do(name, (Insert(user, parts), Insert(reply), go), at)
-        self._streaming.add(reply.id)
-        return user.id, reply.id
+        replies = self._replies(user.id, author, self._now(), drafts)
+        ids = tuple(insert.node.id for insert in replies)
+        go = self._go(parent_id, (user.id, ids[0]), fork=drafts > 1)
+        self._do(name, (Insert(user, parts), *replies, go), at)
+        self._streaming.update(ids)
+        return user.id, *ids
 
     def _edit_in_place(self, name: str, node_id: int, words: str | Parts) -> None:
         self.settle()
@@ -541,39 +556,25 @@ class Conversation:
         keep = KeepRevision(node_id, node.revisions + 1, old, at)
         self._do(name, (keep, SetParts(node_id, new, at, at)), at)
 
-    def _go(self, node_id: int | None, new: Sequence[int] = ()) -> SetHead:
-        """The head to `node_id`, or to the end of a chain of `new` messages below it."""
+    def _go(self, node_id: int | None, new: Sequence[int] = (), *, fork: bool = False) -> SetHead:
+        """The head to `node_id`, or to the end of a chain of `new` messages below it.
+
+        With `fork` the last of the chain has siblings that are as new.
+        """
         path = self.tree.path(node_id)
         chosen: list[tuple[int | None, int | None]] = [
             (above, child)
             for above, child in zip((None, *path), path, strict=False)
             if self.tree.chosen_child(above) != child
         ]
-        if new and self.tree.children(node_id):
-            chosen.append((node_id, new[0]))
+        for above, child in zip((node_id, *new), new, strict=False):
+            if (above == node_id and self.tree.children(above)) or (fork and child == new[-1]):
+                chosen.append((above, child))
         return SetHead(new[-1] if new else node_id, tuple(chosen))
 
     def _stay(self, parent_id: int | None) -> SetHead:
         """Remember what is shown below a parent that gets another child."""
         return SetHead(self.head_id, ((parent_id, self.tree.chosen_child(parent_id)),))
-
-    def _adopt(self, parent_id: int | None, new_id: int, at: int) -> list[Edit]:
-        """Hang the children of `parent_id` below the new message and show the same ones."""
-        here = self.tree.children(parent_id)
-        edits: list[Edit] = [
-            Move(child, new_id, self.tree.node(child).position, at) for child in here
-        ]
-        # A parent that was the head stays the head's path: it ends at the new message.
-        head = new_id if self.head_id == parent_id else self.head_id
-        chosen = ((new_id, self.tree.chosen_child(parent_id)), (parent_id, new_id))
-        return [*edits, SetHead(head, chosen)]
-
-    def _beside(self, node_id: int) -> int | None:
-        """Where to look when a message goes: the next version, the one before, the parent."""
-        row = self.tree.siblings(node_id)
-        at = row.index(node_id)
-        others = row[at + 1 : at + 2] or row[max(at - 1, 0) : at]
-        return self.tree.leaf_below(others[0]) if others else self.tree.parent(node_id)
 
     def _stop(self, node_ids: Iterable[int]) -> None:
         streaming = tuple(sorted(set(self.streaming_ids) & set(node_ids)))

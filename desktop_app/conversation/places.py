@@ -6,7 +6,7 @@ is numbered anew, as moves of the same step.
 
 from __future__ import annotations
 
-from desktop_app.conversation.edits import Move
+from desktop_app.conversation.edits import Edit, Move, SetHead
 from desktop_app.conversation.tree import Tree
 
 GAP = 1 << 16
@@ -57,6 +57,25 @@ def below_lifted(tree: Tree, node_id: int, at_ms: int) -> list[Move]:
         ]
     order = [*row[:at], *children, *row[at + 1 :]]
     return [Move(i, node.parent_id, spread(n), at_ms) for n, i in enumerate(order)]
+
+
+def beside(tree: Tree, node_id: int) -> int | None:
+    """Where to look when a message goes: the next version, the one before, the parent."""
+    row = tree.siblings(node_id)
+    at = row.index(node_id)
+    others = row[at + 1 : at + 2] or row[max(at - 1, 0) : at]
+    return tree.leaf_below(others[0]) if others else tree.parent(node_id)
+
+
+def adopted(tree: Tree, parent_id: int | None, new_id: int, at_ms: int) -> list[Edit]:
+    """Hang the children of a parent below a new message there, and show the same ones."""
+    edits: list[Edit] = [
+        Move(child, new_id, tree.node(child).position, at_ms) for child in tree.children(parent_id)
+    ]
+    # A parent that was the head stays the head's path: it ends at the new message.
+    head = new_id if tree.head_id == parent_id else tree.head_id
+    chosen = ((new_id, tree.chosen_child(parent_id)), (parent_id, new_id))
+    return [*edits, SetHead(head, chosen)]
 
 
 def _own_children(tree: Tree, parent_id: int | None) -> tuple[int, ...]:

@@ -21,6 +21,7 @@ from desktop_app.inference.engine import Engine
 from desktop_app.inference.protocol import LoadedWeights, Rendered
 from desktop_app.inference.sampling import PRESETS, Sampling
 from desktop_app.paths import Profile
+from desktop_app.session.foretelling import Foretelling, Reading
 from desktop_app.session.listening import (
     Later,
     Listeners,
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from desktop_app.conversation.node import ChatInfo
     from desktop_app.storage import Library, Trash
 
-__all__ = ["Later", "Post", "Session", "SessionListener", "title_of"]
+__all__ = ["Later", "Post", "Reading", "Session", "SessionListener", "title_of"]
 
 TITLE_CHARACTERS: Final = 60
 _log = log.logger("session")
@@ -75,6 +76,8 @@ class Session:
         self._writing = Writing(
             engine, self._loading, post, later or self._later_by_thread, self._listeners
         )
+        self._foretelling = Foretelling(engine, settings, post, self._writing.messages)
+        self._writing.on_measured = self._foretelling.note
         self._loading.on_ready = self._writing.pump
         self._loading.on_failed = self._writing.fail_waiting
         self._closed = False
@@ -174,15 +177,19 @@ class Session:
         conversation: Conversation,
         text: str,
         *,
+        drafts: int = 1,
         sampling: Sampling | None = None,
         template: str | None = None,
-    ) -> tuple[int, int]:
-        """A prompt below the head and its reply; returns both ids.  Names a chat without title."""
+    ) -> tuple[int, ...]:
+        """A prompt below the head and its reply, or several drafts of it, as one step.
+
+        Returns the ids, the prompt's first.  Names a chat without title.
+        """
         options = self._options(conversation, sampling)
-        ids = conversation.send(text, author=self._loading.author)
+        ids = conversation.send(text, author=self._loading.author, drafts=drafts)
         if not conversation.chat.title:
             conversation.set_title(title_of(text), undoable=False)
-        self._writing.enqueue(conversation, ids[1:], sampling=options, template=template)
+        self._write(conversation, ids[1:], options, template, sampling)
         return ids
 
     def ask_again(
@@ -197,7 +204,7 @@ class Session:
         """New replies: below a prompt, or beside a reply.  Returns their ids."""
         options = self._options(conversation, sampling)
         ids = conversation.ask_again(node_id, author=self._loading.author, drafts=drafts)
-        self._writing.enqueue(conversation, ids, sampling=options, template=template)
+        self._write(conversation, ids, options, template, sampling)
         return ids
 
     def save_and_ask_again(
@@ -212,7 +219,7 @@ class Session:
         """Another version of a prompt with a reply below it; returns both ids."""
         options = self._options(conversation, sampling)
         ids = conversation.save_and_ask_again(node_id, text, author=self._loading.author)
-        self._writing.enqueue(conversation, ids[1:], sampling=options, template=template)
+        self._write(conversation, ids[1:], options, template, sampling)
         return ids
 
     def continue_reply(
@@ -229,8 +236,27 @@ class Session:
             return
         options = self._options(conversation, sampling)
         conversation.continue_reply(node_id)
+        self._write(conversation, (node_id,), options, template, sampling, continues=True)
+
+    def _write(
+        self,
+        conversation: Conversation,
+        reply_ids: tuple[int, ...],
+        options: Sampling,
+        template: str | None,
+        own: Sampling | None,
+        *,
+        continues: bool = False,
+    ) -> None:
+        """Have replies written; `own` are options that come with no preset."""
+        preset = self._preset_name(conversation) if own is None else ""
         self._writing.enqueue(
-            conversation, (node_id,), sampling=options, template=template, continues=True
+            conversation,
+            reply_ids,
+            sampling=options,
+            template=template,
+            continues=continues,
+            preset=preset,
         )
 
     def _options(self, conversation: Conversation, sampling: Sampling | None) -> Sampling:
@@ -336,10 +362,37 @@ class Session:
         """Tokens a second of a reply of this run, also while it is written; 0.0 = not known."""
         return self._writing.speed(message_id)
 
+    def seed(self, message_id: int) -> int | None:
+        """The seed of a draft or reply of this run; None when it is not known (yet)."""
+        return self._writing.seed(message_id)
+
+    def written(self, message_id: int) -> int:
+        """Tokens written of a reply of this run, also while it grows; 0 = not known."""
+        return self._writing.written(message_id)
+
+    def foretell(
+        self,
+        conversation: Conversation | None,
+        then: Callable[[Reading | None], None],
+        *,
+        head: int | None = None,
+        text: str = "",
+    ) -> Callable[[], None]:
+        """What the engine would read before it answers the path to `head`, or below it `text`.
+
+        Calls `then` once, later, on the main thread; None = about a second at most, or not known.
+        Nothing waits for it.  The function that is returned drops the question.
+        """
+        path = conversation.path(head) if conversation is not None else ()
+        return self._foretelling.ask(conversation, path, text, self._loading.template, then)
+
     def sampling(self, conversation: Conversation | None = None) -> Sampling:
         """The sampler options in force: the chat's preset, else the one of the settings."""
+        return self.preset(self._preset_name(conversation))
+
+    def _preset_name(self, conversation: Conversation | None) -> str:
         own = conversation.chat.preset if conversation is not None else ""
-        return self.preset(own or self.settings.preset)
+        return own or self.settings.preset
 
     def preset(self, name: str) -> Sampling:
         """A preset by name, the user's own before those that come with Grove.
@@ -366,7 +419,7 @@ class Session:
         """
         if self._closed:
             return
-        self._closed = True
+        self._closed = self._foretelling.closed = True
         self._writing.close()
         self._loading.close()
         self.engine.close()

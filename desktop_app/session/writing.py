@@ -6,9 +6,10 @@ whatever has come.  Everything else here is the main thread's.
 
 from __future__ import annotations
 
+import random
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Final
 
@@ -26,9 +27,10 @@ from desktop_app.inference.protocol import (
     Piece,
     ReadProgress,
 )
-from desktop_app.inference.sampling import Sampling
+from desktop_app.inference.sampling import MAX_SEED, Sampling
 from desktop_app.session.listening import Later, Listeners, Post, on_main
 from desktop_app.session.loading import Loading
+from desktop_app.version import VERSION
 
 SHOW_EVERY_S: Final = 0.033
 """Pieces that arrive faster than this are shown together."""
@@ -92,6 +94,7 @@ class _Request:
     shown_at: float = 0.0
     job: Job[tuple[Finished, ...]] | None = None
     ancestors: list[Json] = field(default_factory=list)
+    preset: str = ""
 
     @property
     def chat_id(self) -> int:
@@ -118,7 +121,10 @@ class Writing:
         self._waiting: list[_Request] = []
         self._running: list[_Request] = []
         self._closed = False
+        self.on_measured: Callable[[Finished], None] | None = None
         self._speeds: dict[int, float] = {}
+        self._seeds: dict[int, int] = {}
+        self._written: dict[int, int] = {}
         self._tokens: dict[int, tuple[str, tuple[int, ...]]] = {}
         self._used: dict[int, int] = {}
 
@@ -132,14 +138,21 @@ class Writing:
         sampling: Sampling,
         template: str | None,
         continues: bool = False,
+        preset: str = "",
     ) -> None:
-        """Write these replies (drafts of one prompt) as soon as the engine can."""
+        """Write these replies (drafts of one prompt) as soon as the engine can.
+
+        `preset` is the name under which `sampling` was chosen, for the replies' provenance.
+        """
         tree = conversation.tree
         replies = [_Reply(i, tree.parts(i) if continues else ()) for i in reply_ids]
         goes_on = continues and any(part.text for part in replies[0].base)
         request = _Request(
             conversation, replies, goes_on, sampling, template or "", set(range(len(replies)))
         )
+        request.preset = preset
+        if len(replies) > 1:
+            self._deal_seeds(request)
         self._waiting.append(request)
         self.pump()
         if request in self._waiting:
@@ -234,6 +247,18 @@ class Writing:
                     return (reply.n_tokens - 1) / max(reply.last_at - reply.first_at, 1e-6)
         return self._speeds.get(message_id, 0.0)
 
+    def seed(self, message_id: int) -> int | None:
+        """The seed of a draft or reply of this run; None when it is not known (yet)."""
+        return self._seeds.get(message_id)
+
+    def written(self, message_id: int) -> int:
+        """Tokens written of a reply of this run, also while it grows; 0 = not known."""
+        for request in self._running:
+            for reply in request.replies:
+                if reply.message_id == message_id and reply.n_tokens:
+                    return reply.n_tokens
+        return self._written.get(message_id, 0)
+
     def tokens_used(self, conversation: Conversation) -> int:
         """Tokens of the active path: counted up to the last reply of this run, then estimated."""
         tree = conversation.tree
@@ -269,6 +294,13 @@ class Writing:
     def _all(self) -> tuple[_Request, ...]:
         return (*self._running, *self._waiting)
 
+    def _deal_seeds(self, request: _Request) -> None:
+        """Give each draft its seed here, so that it can be shown while the draft is written."""
+        sampling = request.sampling
+        first = random.randrange(MAX_SEED + 1) if sampling.seed is None else sampling.seed
+        for draft, reply in enumerate(request.replies):
+            self._seeds[reply.message_id] = (first + draft) % (MAX_SEED + 1)
+
     def _prepare(self, request: _Request) -> None:
         path = self._prompt_path(request)
         loaded = on_main(self._post, request.conversation.need(path), lambda _: None)
@@ -297,11 +329,18 @@ class Writing:
             continue_last=request.continues,
             drafts=len(request.replies),
             chat=request.conversation.chat.uid,
+            seeds=self._seeds_of(request),
         )
         try:
             request.job = self._engine.generate(asked, lambda event: self._arrived(request, event))
         except KnownError as failure:
             self._fail(request, failure)
+
+    def _seeds_of(self, request: _Request) -> tuple[int, ...]:
+        """The seeds that were dealt; none for a reply alone, whose seed the engine draws."""
+        if len(request.replies) < 2:
+            return ()
+        return tuple(self._seeds[reply.message_id] for reply in request.replies)
 
     def _arrived(self, request: _Request, event: Event) -> None:
         """On the engine's thread."""
@@ -353,8 +392,14 @@ class Writing:
         counters = event.counters
         self._speeds[reply.message_id] = event.timings.tokens_per_s
         self._used[reply.message_id] = counters.prompt_tokens + counters.generated_tokens
-        alone = len(self._running) == 1 and len(request.replies) == 1
-        if alone and counters.generated_tokens >= MEASURED_TOKENS:
+        self._written[reply.message_id] = counters.generated_tokens
+        seed = event.turn.get("seed")
+        if isinstance(seed, int):
+            self._seeds[reply.message_id] = seed
+        alone = len(self._running) == 1
+        if alone and event.draft == 0 and self.on_measured is not None:
+            self.on_measured(event)
+        if alone and len(request.replies) == 1 and counters.generated_tokens >= MEASURED_TOKENS:
             self._loading.record_speed(event.timings.tokens_per_s, self._used[reply.message_id])
         if not request.continues:
             self._tokens[reply.message_id] = (reply.text, event.tokens)
@@ -416,6 +461,8 @@ def _turn(event: Finished, request: _Request) -> dict[str, Json]:
     counters = event.counters
     return {
         **event.turn,
+        "app": VERSION,
+        "preset": request.preset,
         "ancestors": request.ancestors,
         "continues": request.continues,
         "draft": event.draft,

@@ -42,6 +42,8 @@ MENUS: Final[dict[str, tuple[Command, ...]]] = {
         Command("redo", ("Ctrl+Shift+Z", "Ctrl+Y"), "redo-2"),
         SEPARATOR,
         Command("ask_again", ("Ctrl+R",), "rotate-ccw"),
+        Command("ask_drafts", ("Ctrl+Shift+R",), "columns-2"),
+        Command("send_drafts", ("Ctrl+Shift+Return",)),
         Command("edit", ("Ctrl+E",), "pencil"),
         Command("previous_version", ("Alt+Left",), "chevron-left"),
         Command("next_version", ("Alt+Right",), "chevron-right"),

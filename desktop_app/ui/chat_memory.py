@@ -12,6 +12,7 @@ from desktop_app.ui.bridge import Bridge
 
 SAVE_AFTER_MS = 400
 _MOST_PLACES = 60
+_MOST_GROUPS = 20
 _KEY = "view"
 
 
@@ -29,6 +30,7 @@ class ChatMemory(QObject):
         self._chat_id = chat_id
         self._places: dict[str, list[int]] = {}
         self._draft = ""
+        self._drafts: list[list[int]] = []
         self._dirty = False
         self._timer = QTimer(self, interval=SAVE_AFTER_MS, singleShot=True)
         self._timer.timeout.connect(self.flush)
@@ -42,6 +44,7 @@ class ChatMemory(QObject):
             # Text typed while this was being read is newer.
             if not self._dirty:
                 self._draft = draft if isinstance(draft, str) else ""
+                self._drafts = _groups(kept.get("drafts"))
             if isinstance(places, dict):
                 self._places = {**places, **self._places}
             done()
@@ -57,6 +60,17 @@ class ChatMemory(QObject):
         """Remember unsent text; empty once it was sent."""
         if text != self._draft:
             self._draft = text
+            self._touch()
+
+    @property
+    def drafts(self) -> list[list[int]]:
+        """Message ids of drafts that are compared, those of one prompt together."""
+        return self._drafts
+
+    def keep_drafts(self, groups: list[list[int]]) -> None:
+        """Remember which drafts are compared."""
+        if groups != self._drafts:
+            self._drafts = groups[-_MOST_GROUPS:]
             self._touch()
 
     def place(self, head_id: int) -> tuple[int, int] | None:
@@ -82,9 +96,15 @@ class ChatMemory(QObject):
         self._timer.stop()
         if self._dirty:
             self._dirty = False
-            state = {"draft": self._draft, "places": self._places}
+            state = {"draft": self._draft, "places": self._places, "drafts": self._drafts}
             self._library.set_ui_state(self._chat_id, _KEY, state)
 
     def _touch(self) -> None:
         self._dirty = True
         self._timer.start()
+
+
+def _groups(value: object) -> list[list[int]]:
+    """Drafts as they were kept; anything else counts as none."""
+    groups = value if isinstance(value, list) else []
+    return [g for g in groups if isinstance(g, list) and all(isinstance(i, int) for i in g)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -24,9 +24,11 @@ from desktop_app.ui.composer import Composer
 from desktop_app.ui.controls import line, name_control
 from desktop_app.ui.empty_page import EmptyPage
 from desktop_app.ui.find_bar import FindBar
+from desktop_app.ui.page_drafts import PageDrafts
 from desktop_app.ui.path_rows import Live, row_of, rows_of
 from desktop_app.ui.row_view import RowState
 from desktop_app.ui.toast import Toast
+from desktop_app.ui.waiting_hint import WaitingHint
 from desktop_app.ui.words import tr
 
 if TYPE_CHECKING:
@@ -67,7 +69,10 @@ class ChatPage(QWidget):
         self._keep = 0
         self._after_end: list[Callable[[], None]] = []
         self._to_end = False
+        self._from = 0
+        self._compared: tuple[int, ...] = ()
         self._shown_head: int | None = None
+        self.drafts = PageDrafts(session, bridge, self._look_again)
         self.setProperty("surface", "canvas")
         self.setAttribute(Qt.WidgetAttribute.WA_StyledBackground)
         name_control(self, "page", tr("page.name"))
@@ -76,6 +81,8 @@ class ChatPage(QWidget):
         self._transcript: Transcript | None = None
         self.empty = EmptyPage()
         self.composer = Composer()
+        self.hint = WaitingHint(self, session, lambda: self.conversation, self._typed)
+        self.hint.told.connect(self._tell_wait)
         self.stack = QStackedWidget()
         self.stack.addWidget(self.empty)
         self._composer_holder = QWidget()
@@ -87,6 +94,7 @@ class ChatPage(QWidget):
         self._meter_timer.timeout.connect(self._show_meters)
         self.composer.submitted.connect(self.submitted)
         self.composer.changed.connect(self._keep_draft)
+        self.composer.changed.connect(self.hint.changed)
         self.find_bar.found.connect(self._reveal)
         self.find_bar.searched.connect(self._mark)
         self.find_bar.closed.connect(self.composer.focus_text)
@@ -104,8 +112,9 @@ class ChatPage(QWidget):
         column.addWidget(self.find_bar)
         column.addWidget(self.stack, 1)
         box = QVBoxLayout(self._composer_holder)
-        box.setContentsMargins(0, 8, 0, 15)
+        box.setSpacing(0)
         box.addWidget(self.composer)
+        box.addWidget(self.hint.line)
         column.addWidget(self._composer_holder)
 
     @property
@@ -117,6 +126,7 @@ class ChatPage(QWidget):
             made = self._transcript = Transcript()
             self.stack.addWidget(made)
             made.position_changed.connect(self._keep_place)
+            made.again_pointed.connect(self.hint.point)
             self.transcript_made.emit()
         return self._transcript
 
@@ -163,6 +173,7 @@ class ChatPage(QWidget):
         conversation.tree.add_watcher(self)
         memory = ChatMemory(self.session.library, self.bridge, conversation.chat.id)
         self.memory = memory
+        self.drafts.begin(memory)
         self._note_waiting()
         if message_id and message_id in conversation.tree:
             conversation.set_head(conversation.tree.leaf_below(message_id))
@@ -201,6 +212,10 @@ class ChatPage(QWidget):
             self.session.close_chat(self.conversation.chat.id)
         self.conversation = None
         self.memory = None
+        self.drafts.begin(None)
+        self._compared = ()
+        self.hint.point(0)
+        self.hint.changed(elsewhere=True)
         self._live.clear()
         self._reading_since.clear()
         self._shown_head = None
@@ -244,7 +259,7 @@ class ChatPage(QWidget):
         conversation = self.conversation
         if conversation is None:
             return
-        path = conversation.path()
+        path = [*conversation.path(), *self.drafts.shown(conversation)]
         if all(conversation.tree.is_loaded(node_id) for node_id in path):
             self._show_path(conversation)
             return
@@ -259,6 +274,9 @@ class ChatPage(QWidget):
         if conversation.head_id != self._shown_head:
             self._keep_place()  # the transcript still shows the branch that is left
         rows = rows_of(conversation, self._live)
+        compared = self._compared = self.drafts.shown(conversation)
+        if compared:
+            rows[-1] = self.drafts.row(conversation, compared, self._live)
         self.transcript.set_rows(rows, keep=self._keep)
         self._keep = 0
         self._shown_head = conversation.head_id
@@ -275,9 +293,11 @@ class ChatPage(QWidget):
             self.transcript.reveal(self._reveal_on_show)
         elif self._place_on_show is not None:
             self.transcript.set_position(*self._place_on_show)
+        elif self._from:
+            self.transcript.show_from(self._from)
         elif self._to_end:
             self.transcript.scroll_to_end()
-        self._reveal_on_show, self._place_on_show, self._to_end = 0, None, False
+        self._reveal_on_show, self._place_on_show, self._to_end, self._from = 0, None, False, 0
 
     def _show_empty(self) -> None:
         self.stack.setCurrentWidget(self.empty)
@@ -286,7 +306,16 @@ class ChatPage(QWidget):
         conversation = self.conversation
         self.header.show_title(conversation.chat.title if conversation else "")
         self.header.set_chat_tools(conversation is not None)
+        self.composer.text.setPlaceholderText(self._placeholder(conversation))
         self._show_meters()
+
+    def _placeholder(self, conversation: Conversation | None) -> str:
+        """With drafts side by side it says on which of them a message follows."""
+        compared = self.drafts.shown(conversation) if conversation is not None else ()
+        if conversation is not None and conversation.head_id in compared:
+            number = compared.index(conversation.head_id) + 1
+            return tr("composer.placeholder_draft", number=number)
+        return tr("composer.placeholder")
 
     def _show_meters(self) -> None:
         """Stop or Send, the speed, and how full the context is."""
@@ -311,6 +340,23 @@ class ChatPage(QWidget):
     def keep_in_place(self, message_id: int) -> None:
         """At the next refresh this message stays where it is on screen."""
         self._keep = message_id
+
+    def compare(self, ids: Sequence[int]) -> None:
+        """Show these replies to one prompt side by side, from their beginning."""
+        self.drafts.compare(ids)
+        self._from = ids[0]
+        self._refresh_timer.start()
+
+    def _look_again(self) -> None:
+        self._refresh_timer.start()
+
+    def _tell_wait(self, message_id: int, words: str) -> None:
+        row = self.transcript.row_of(message_id)
+        if row is not None:
+            row.header.tell_wait(words)
+
+    def _typed(self) -> str:
+        return self.composer.text.toPlainText()
 
     def follow_end(self) -> None:
         """At the next refresh the view goes to the end and stays there while it grows."""
@@ -378,6 +424,7 @@ class ChatPage(QWidget):
             self._show_facts()
         elif not isinstance(change, Streamed | PartsLoaded):
             self._refresh_timer.start()
+            self.hint.changed(elsewhere=True)
 
     # ---- told by the session ------------------------------------------------------------------
 
@@ -419,6 +466,10 @@ class ChatPage(QWidget):
         live = self._live.get(message_id)
         if live is None or live.state is not RowState.WRITING:
             self._show_live(message_id, replace(live or Live(), state=RowState.WRITING))
+        if message_id in self._compared:
+            card = self.drafts.card(conversation, self._compared, message_id, self._live)
+            self.transcript.stream_draft(card)
+            return
         tree = conversation.tree
         self.transcript.stream(message_id, tree.text(message_id), tree.reasoning(message_id))
 
@@ -435,6 +486,7 @@ class ChatPage(QWidget):
     def loaded(self, _info: object) -> None:
         """The weights are ready: the meter's size is known."""
         self._show_meters()
+        self.hint.changed(elsewhere=True)
 
     def unloaded(self) -> None:
         """The weights are gone."""
@@ -448,6 +500,7 @@ class ChatPage(QWidget):
         self._live.pop(message_id, None)
         self._reading_since.pop(message_id, None)
         self._refresh_timer.start()
+        self.hint.changed(elsewhere=True)
         waiting, self._after_end = self._after_end, []
         for action in waiting:
             self.bridge.post(action)
@@ -457,7 +510,12 @@ class ChatPage(QWidget):
         conversation = self.conversation
         if conversation is None or message_id not in conversation.tree:
             return
-        if message_id in conversation.path():
+        compared = self.drafts.shown(conversation)
+        if message_id in compared:
+            # Reading is told for each draft: once for all is enough.
+            if live.state is RowState.WRITING or message_id == min(self._live.keys() & compared):
+                self.transcript.update_row(self.drafts.row(conversation, compared, self._live))
+        elif message_id in conversation.path():
             self.transcript.update_row(row_of(conversation, message_id, live))
 
     def _note_waiting(self) -> None:
@@ -483,7 +541,8 @@ class ChatPage(QWidget):
         side = max(MARGIN_PX, (self.width() - width) // 2)
         box = self._composer_holder.layout()
         assert box is not None
-        box.setContentsMargins(side, 8, self.width() - width - side, 15)
+        box.setContentsMargins(side, 8, self.width() - width - side, 0)
+        self.hint.line.setContentsMargins(17, 0, 17, 0)
         if hasattr(self, "toast"):
             self.toast.put()
 

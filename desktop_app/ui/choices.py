@@ -18,7 +18,7 @@ from desktop_app.ui import icons
 from desktop_app.ui.controls import name_control
 from desktop_app.ui.words import tr
 
-MAX_DRAFTS = 4
+MAX_DRAFTS = 8
 
 
 def preset_name(key: str) -> str:

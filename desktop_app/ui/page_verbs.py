@@ -82,7 +82,12 @@ class PageVerbs(QObject):
     def _connect_rows(self) -> None:
         page = self.page
         rows = page.transcript
+        rows.set_draft_count(self.draft_count)
         rows.again_requested.connect(self.ask_again)
+        rows.drafts_requested.connect(self.ask_drafts)
+        rows.keep_draft_requested.connect(self.keep_draft)
+        rows.show_draft_requested.connect(self.show_draft)
+        rows.stop_drafts_requested.connect(self.stop_drafts)
         rows.continue_requested.connect(self.continue_reply)
         rows.retry_requested.connect(self.continue_reply)
         rows.copy_requested.connect(lambda _id: page.toast.tell(tr("page.copied"), icon="copy"))
@@ -101,32 +106,47 @@ class PageVerbs(QObject):
 
     # ---- asking ------------------------------------------------------------------------------
 
-    def send(self, text: str) -> None:
-        """Send the composer's text, in a new chat where none is open."""
+    def send(self, text: str, drafts: int = 0) -> None:
+        """Send the composer's text, in a new chat where none is open.
+
+        `drafts` replies are written at once; 0: as many as the composer says.
+        """
+        drafts = drafts or self.session.settings.send_drafts
         if self.page.conversation is not None:
-            self._send(text)
+            self._send(text, drafts)
         elif not self._creating:
             self._creating = True
             self.page.bridge.when_done(
                 self.session.new_chat(),
-                lambda made: self._send_first(made, text),
+                lambda made: self._send_first(made, text, drafts),
                 self._not_created,
             )
 
-    def _send_first(self, conversation: Conversation, text: str) -> None:
+    def send_drafts(self) -> None:
+        """Send what is in the composer and have it answered several times."""
+        field = self.page.composer.text
+
+        def send() -> None:
+            text = field.toPlainText()
+            if text.strip():
+                self.send(text, self.draft_count)
+
+        field.when_composed(send)
+
+    def _send_first(self, conversation: Conversation, text: str, drafts: int) -> None:
         self._creating = False
         if self.page.conversation is not None:
             # Another chat was opened meanwhile: the message still goes where it was meant to go.
             self.page.forget_new_draft()
             try:
-                self.session.send(conversation, text)
+                self.session.send(conversation, text, drafts=drafts)
             except KnownError as error:
                 self.failed(error)
             return
         self.page.composer.clear()
         self.page.forget_new_draft()
         self.page.show_conversation(conversation)
-        self._send(text)
+        self._send(text, drafts)
 
     def _not_created(self, error: KnownError) -> None:
         self._creating = False
@@ -150,58 +170,130 @@ class PageVerbs(QObject):
         self.page.bridge.when_done(self.session.new_chat(), made, self.failed)
 
     @verb
-    def _send(self, conversation: Conversation, text: str) -> None:
+    def _send(self, conversation: Conversation, text: str, drafts: int) -> None:
         if self.session.writing(conversation.chat.id):
             # The text stays in the composer until the person decides.
             self.page.toast.tell(
                 tr("page.still_writing"),
                 tr("page.stop_and_send"),
-                lambda: self._stop_and_send(text),
+                lambda: self._stop_and_send(text, drafts),
             )
             return
         try:
-            prompt_id, reply_id = self.session.send(conversation, text)
+            _prompt, *replies = self.session.send(conversation, text, drafts=drafts)
         except KnownError:
             self.page.composer.set_text(text)
             raise
         self.page.composer.clear()
-        drafts = self.session.settings.drafts
         if drafts > 1:
-            self.session.ask_again(conversation, prompt_id, drafts - 1)
-            conversation.set_head(reply_id)
-        self.page.follow_end()
+            self.page.compare(replies)
+        else:
+            self.page.follow_end()
 
-    def _stop_and_send(self, text: str) -> None:
+    def _stop_and_send(self, text: str, drafts: int) -> None:
         conversation = self.page.conversation
         if conversation is None or self.page.composer.text.toPlainText() != text:
             return
         self.session.stop_chat(conversation.chat.id)
-        self.page.bridge.post(lambda: self._send_when_free(conversation, text))
+        self.page.bridge.post(lambda: self._send_when_free(conversation, text, drafts))
 
-    def _send_when_free(self, conversation: Conversation, text: str) -> None:
+    def _send_when_free(self, conversation: Conversation, text: str, drafts: int) -> None:
         """Wait for the stop without blocking: the engine answers within a token."""
         if self.page.conversation is not conversation:
             return
         if self.session.writing(conversation.chat.id):
-            self.page.after_next_end(lambda: self._send_when_free(conversation, text))
+            self.page.after_next_end(lambda: self._send_when_free(conversation, text, drafts))
         else:
-            self._send(text)
+            self._send(text, drafts)
 
     @message_verb
     def ask_again(self, conversation: Conversation, node_id: int) -> None:
-        """New replies beside this reply, or below this prompt."""
-        drafts = self.session.settings.drafts
+        """A new reply beside this reply, or below this prompt."""
         self.page.keep_in_place(node_id)
-        self.session.ask_again(conversation, node_id, drafts)
+        self.session.ask_again(conversation, node_id)
+
+    @message_verb
+    def ask_drafts(self, conversation: Conversation, node_id: int, count: int = 0) -> None:
+        """Several new replies at once, side by side; `count` 0: as many as last time."""
+        count = count or self.draft_count
+        ids = self.session.ask_again(conversation, node_id, count)
+        self._remember_count(count)
+        self.page.compare(ids)
+
+    @property
+    def draft_count(self) -> int:
+        """How many drafts were asked for last."""
+        return max(2, self.session.settings.drafts)
+
+    def _remember_count(self, count: int) -> None:
+        if count != self.session.settings.drafts:
+            self.session.settings.drafts = count
+            self.session.keep_settings()
+            self.page.transcript.set_draft_count(count)
 
     @verb
     def ask_again_last(self, conversation: Conversation) -> None:
         """Ask again at the message with the focus, else at the last one."""
+        node_id = self._askable(conversation)
+        if node_id:
+            self.ask_again(node_id)
+
+    @verb
+    def ask_drafts_last(self, conversation: Conversation) -> None:
+        """Ask for drafts at the message with the focus, else at the last one."""
+        node_id = self._askable(conversation)
+        if node_id:
+            self.ask_drafts(node_id)
+
+    def _askable(self, conversation: Conversation) -> int:
         path = conversation.path()
         current = self.page.transcript.current()
         node_id = current if current in path else path[-1] if path else 0
-        if node_id and conversation.tree.node(node_id).state is not State.STREAMING:
-            self.ask_again(node_id)
+        free = node_id and conversation.tree.node(node_id).state is not State.STREAMING
+        return node_id if free else 0
+
+    # ---- drafts ------------------------------------------------------------------------------
+
+    @message_verb
+    def show_draft(self, conversation: Conversation, node_id: int) -> None:
+        """Another of the compared drafts becomes the open path."""
+        if node_id != conversation.head_id:
+            conversation.set_head(node_id)
+
+    @message_verb
+    def keep_draft(self, conversation: Conversation, node_id: int) -> None:
+        """This draft is the reply.  The others stay as versions; those still written are stopped,
+        for nobody waits for them any more, and can be continued."""
+        page = self.page
+        compared = page.drafts.shown(conversation)
+        for other in compared:
+            if other != node_id:
+                self.session.stop(other)
+        page.drafts.end(node_id)
+        page.keep_in_place(node_id)
+        conversation.choose_version(node_id)
+        page.refresh()
+        page.transcript.focus_message(node_id)
+        if node_id in compared:
+            number, others = compared.index(node_id) + 1, len(compared) - 1
+            page.toast.tell(
+                tr("page.kept_draft", number=number, count=others),
+                tr("page.show_drafts"),
+                lambda: self._compare_again(conversation, compared),
+            )
+
+    def _compare_again(self, conversation: Conversation, ids: tuple[int, ...]) -> None:
+        alive = [i for i in ids if i in conversation.tree]
+        if self.page.conversation is conversation and len(alive) > 1:
+            if conversation.head_id not in alive:
+                conversation.set_head(alive[0])
+            self.page.compare(alive)
+
+    @message_verb
+    def stop_drafts(self, conversation: Conversation, node_id: int) -> None:
+        """Stop every draft that stands beside this one."""
+        for other in self.page.drafts.shown(conversation) or (node_id,):
+            self.session.stop(other)
 
     @message_verb
     def continue_reply(self, conversation: Conversation, node_id: int) -> None:
@@ -281,15 +373,13 @@ class PageVerbs(QObject):
         tree = conversation.tree
         title = tr("chat.copy_of", title=conversation.chat.title or tr("chat.untitled"))
         messages = [
-            (tree.node(i).role, tree.text(i))
+            (tree.node(i), tree.parts(i))
             for i in conversation.path(node_id)
             if tree.text(i) or tree.node(i).role is not Role.ASSISTANT
         ]
 
         def made(copy: Conversation) -> None:
-            parent: int | None = None
-            for role, text in messages:
-                parent = copy.insert(parent, role, text)
+            copy.copy_in(messages)
             self.page.show_conversation(copy)
             self.page.toast.tell(tr("page.copied_to_chat", count=len(messages)))
 

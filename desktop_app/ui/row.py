@@ -43,6 +43,8 @@ STICKS_FROM = 120
 class RowHost(Protocol):
     """What a row asks of the transcript."""
 
+    draft_count: int
+
     def act(self, message_id: int, verb: str, value: object = None) -> None: ...
 
     def row_key(self, row: Row, event: QKeyEvent) -> bool: ...
@@ -95,6 +97,19 @@ class Row(QWidget):
     def message_id(self) -> int:
         """The message that is shown, 0 for none."""
         return self.content.view.message_id if self.content is not None else 0
+
+    def message_at(self, _point: QPointF) -> int:
+        """The message under a point of the row."""
+        return self.message_id
+
+    def more_button(self, _message_id: int) -> QWidget:
+        """The button that opens a message's menu."""
+        return self.header.buttons["more"]
+
+    @property
+    def acting_id(self) -> int:
+        """The message that keys pressed in the row mean."""
+        return self.message_id
 
     def show_content(self, content: RowContent) -> None:
         """Show a message."""
@@ -416,11 +431,7 @@ class Row(QWidget):
     def code_hit(self, point: QPointF) -> tuple[int, bool]:
         """The code block under a point of the row, and whether its copy button is hit."""
         content = self.content
-        if content is None or content.is_editing:
-            return -1, False
-        inner = point - QPointF(self.left, 0) - content.part_origin(BODY)
-        first = content.body.code_at(inner)
-        return first, first >= 0 and content.body.code_button(first).contains(inner)
+        return content.code_hit(self.column_point(point)) if content is not None else (-1, False)
 
     def column_point(self, point: QPoint | QPointF) -> QPointF:
         """A point of the row in the column's coordinates."""

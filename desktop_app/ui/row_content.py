@@ -45,7 +45,9 @@ class Looks:
         self.reading = PieceLook(theme)
         self.prompt = PieceLook(theme, ground="canvas")  # code on the block behind a prompt
         self.quiet = PieceLook(theme, style="draft", role="text2")
-        for look in (self.reading, self.prompt, self.quiet):
+        self.draft = PieceLook(theme, style="draft")
+        self._all = (self.reading, self.prompt, self.quiet, self.draft)
+        for look in self._all:
             look.ratio = ratio
         self.find = ""
         self.set_find(find)
@@ -53,7 +55,7 @@ class Looks:
     def set_find(self, words: str) -> None:
         """Mark these words wherever they stand."""
         self.find = words
-        for look in (self.reading, self.prompt, self.quiet):
+        for look in self._all:
             look.find = words
 
     def of(self, view: RowView) -> PieceLook:
@@ -142,6 +144,19 @@ class RowContent:
             self.body.set_width(self._body_width())
             if self.reasoning is not None:
                 self.reasoning.set_width(self._text_width() - 16)
+
+    def set_room(self, column: float, _left: float, _view_width: float) -> None:
+        """Lay out for a column that begins `left` px from the edge of a view."""
+        self.set_width(column)
+
+    @property
+    def wants_more(self) -> bool:
+        """Whether more text must be parsed for what is in view."""
+        return self.body.wants_more
+
+    def parse_more(self) -> None:
+        """Parse a further stretch."""
+        self.body.parse_more()
 
     def layout(self, top: float, bottom: float) -> float:
         """Lay out what stands between two heights of the row; returns the row's height."""
@@ -252,6 +267,36 @@ class RowContent:
             spot = self.reasoning.spot_at(point - self.part_origin(REASONING))
             return Place(row, REASONING, spot)
         return Place(row, BODY, self.body.spot_at(point - self.part_origin(BODY)))
+
+    def last_place(self, row: int) -> Place:
+        """Where the text ends."""
+        return Place(row, BODY, self.body.end())
+
+    def text_at(self, point: QPointF) -> bool:
+        """Whether a point of the column is over text."""
+        top = self.boxes.body_top
+        tall = top <= point.y() <= top + self.body.height
+        return tall and not self.is_editing and self.body_left <= point.x() <= self.width
+
+    def code_hit(self, point: QPointF) -> tuple[int, bool]:
+        """The code block under a point of the column, and whether its copy button is hit."""
+        if self.is_editing:
+            return -1, False
+        inner = point - self.part_origin(BODY)
+        first = self.body.code_at(inner)
+        return first, first >= 0 and self.body.code_button(first).contains(inner)
+
+    def code_text(self, name: int) -> str:
+        """The source of a code block."""
+        return self.body.code_text(name)
+
+    def codes_of(self, _message_id: int) -> list[tuple[int, str]]:
+        """The code blocks of a message: name and language."""
+        return list(self.body.codes())
+
+    def links_of(self, _message_id: int) -> list[str]:
+        """The links in a message."""
+        return list(self.body.links())
 
     def run_at(self, point: QPointF) -> Run | None:
         """The run under a point of the column."""

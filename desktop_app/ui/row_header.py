@@ -8,12 +8,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QEvent, QRect, QRectF, Qt
-from PySide6.QtGui import QFont, QFontMetricsF, QHelpEvent, QPainter, QPaintEvent, QPen
+from PySide6.QtGui import QCursor, QFont, QFontMetricsF, QHelpEvent, QPainter, QPaintEvent, QPen
 from PySide6.QtWidgets import QToolTip, QWidget
 
 from desktop_app.ui import icons, theme
 from desktop_app.ui.row_content import GUTTER, NODE_X
-from desktop_app.ui.row_parts import LinkButton, RowButton, badge_width, paint_badge, paint_node
+from desktop_app.ui.row_parts import (
+    CountButton,
+    LinkButton,
+    RowButton,
+    badge_width,
+    paint_badge,
+    paint_node,
+)
 from desktop_app.ui.row_view import RowState, RowView
 from desktop_app.ui.words import tr
 
@@ -22,13 +29,16 @@ if TYPE_CHECKING:
 
 _ICONS = {
     "again": "rotate-ccw",
+    "count": "chevron-down",
     "edit": "pencil",
     "copy": "copy",
     "star": "star",
     "fork": "git-branch",
     "more": "ellipsis",
 }
-_REPLY = ("again", "edit", "copy", "star", "more")
+_REPLY = ("again", "drafts", "count", "edit", "copy", "star", "more")
+_TOGETHER = {"drafts": -2, "count": 0}
+"""Halves of a split button: how far they stand from what is at their right."""
 _PROMPT = ("edit", "copy", "fork", "star", "more")
 _PAGER_ARROW = 22
 _GAP = 9.0
@@ -58,13 +68,35 @@ class RowHeader(QWidget):
             made.clicked.connect(lambda _on=False, verb=verb: self._ask(verb))
             made.reveal(False)
             self.buttons[verb] = made
+        self.buttons["count"].resize(18, 28)
+        self.drafts = CountButton(self, "message.drafts")
+        self.drafts.clicked.connect(lambda: self._ask("drafts"))
+        self.drafts.reveal(False)
+        self.buttons["drafts"] = self.drafts
+        for verb in ("again", "drafts", "count"):
+            self.buttons[verb].pointed.connect(self._point)
         self.resume = LinkButton(self, "message.continue")
         self.resume.clicked.connect(lambda: self._ask("continue"))
         self.renew = LinkButton(self, "message.stale")
         self.renew.clicked.connect(lambda: self._ask("again"))
 
     def _ask(self, verb: str) -> None:
-        self._row.host.act(self._row.message_id, "copy_to_chat" if verb == "fork" else verb)
+        verb = {"fork": "copy_to_chat", "count": "drafts_menu"}.get(verb, verb)
+        self._row.host.act(self._row.message_id, verb)
+
+    def _point(self, at: bool) -> None:
+        """The pointer or the keyboard is at Ask again: what would that take?"""
+        if self._row.content is not None:
+            self._row.host.act(self._row.message_id, "point_again", at)
+
+    def tell_wait(self, words: str) -> None:
+        """What asking again would read; stands in the tooltips of its buttons."""
+        for verb in ("again", "drafts"):
+            button = self.buttons[verb]
+            tip = button.toolTip().split("\n")[0] + (f"\n{words}" if words else "")
+            button.setToolTip(tip)
+            if QToolTip.isVisible() and button.underMouse():
+                QToolTip.showText(QCursor.pos(), tip, button)
 
     def _turn(self, step: int) -> None:
         if self._view is not None:
@@ -95,6 +127,8 @@ class RowHeader(QWidget):
         wanted = _PROMPT if view.is_user else _REPLY
         names = {
             "again": (tr("row.ask_again"), "Ctrl+R"),
+            "drafts": (tr("row.ask_drafts", count=self._row.host.draft_count), "Ctrl+Shift+R"),
+            "count": (tr("row.ask_count"), ""),
             "edit": (tr("row.edit"), "Ctrl+E"),
             "copy": (tr("row.copy"), ""),
             "star": (tr("row.unstar" if view.starred else "row.star"), ""),
@@ -106,7 +140,9 @@ class RowHeader(QWidget):
                 button.hide()
             button.describe(*names[verb])
         live = view.state.is_live
-        self.buttons["again"].setEnabled(view.can_ask_again and not live)
+        self.drafts.set_words(tr("row.times", count=self._row.host.draft_count))
+        for verb in ("again", "drafts", "count"):
+            self.buttons[verb].setEnabled(view.can_ask_again and not live)
         self.buttons["edit"].setEnabled(not live)
         starred = view.starred
         self.buttons["star"].set_icon(
@@ -164,7 +200,7 @@ class RowHeader(QWidget):
             button = self.buttons[verb]
             button.setVisible(verb in shown)
             if verb in shown:
-                right -= 30
+                right -= button.width() + _TOGETHER.get(verb, 2)
                 button.move(right, 0)
         self._items = self._facts(view, right - 8)
 

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from PySide6.QtGui import QAction
+from PySide6.QtGui import QAction, QActionGroup
 from PySide6.QtWidgets import QMenu, QWidget
 
 from desktop_app.ui import icons
-from desktop_app.ui.row_view import RowState, RowView
+from desktop_app.ui.row_view import RowView
 from desktop_app.ui.words import tr
 
 Ask = Callable[[str, object], None]
 """Called with the verb that was chosen and its value, if any."""
 
 _MOST_ENTRIES = 20
+MOST_DRAFTS = 8
 
 
 def message_menu(
@@ -25,8 +26,9 @@ def message_menu(
     selection: bool = False,
     links: Sequence[str] = (),
     codes: Sequence[tuple[int, str]] = (),
+    drafts: int = 3,
 ) -> QMenu:
-    """The menu of a message.
+    """The menu of a message, also of one that stands in a card beside other drafts.
 
     `selection` adds copying what is selected.  `links` and `codes` (index and language) are what
     the pointer reaches in the text: here they are for the keyboard.
@@ -49,9 +51,16 @@ def message_menu(
     if live:
         add("stop", tr("row.stop"), "stop")
     elif view.can_ask_again:
-        add("again", tr("row.ask_again"), "rotate-ccw")
+        add("again", tr("row.ask_again"), "rotate-ccw", keys="Ctrl+R")
+        add("drafts", tr("row.ask_drafts", count=drafts), "columns-2", keys="Ctrl+Shift+R")
+        counts = menu.addMenu(tr("row.ask_count"))
+        counts.menuAction().setObjectName("message.menu.count")
+        add_draft_counts(counts, drafts, lambda count: ask("drafts", count))
+    if view.draft:
+        add("keep_draft", tr("draft.keep_number", number=view.draft), "check")
     if not live:
-        add("edit", tr("row.edit"), "pencil")
+        if not view.draft:
+            add("edit", tr("row.edit"), "pencil", keys="Ctrl+E")
         if view.can_continue and not view.is_user:
             add("continue", tr("row.continue"), "play")
     add("copy", tr("row.copy"), "copy")
@@ -64,12 +73,24 @@ def message_menu(
     add("copy_to_chat", tr("row.copy_to_new_chat"), "git-branch")
     add("keep_path", tr("row.keep_only_path"), "route")
     add("show_prompt", tr("row.show_prompt"), "eye")
-    if view.state is RowState.FAILED and view.error_detail:
-        add("details", tr("row.details"), "info")
+    if not view.is_user and not live:
+        add("details", tr("row.how_written"), "info")
     add("select_all", tr("row.select_all"), "scroll-text")
     menu.addSeparator()
     add("delete", delete_words(view), "trash-2", "clay")
     return menu
+
+
+def add_draft_counts(menu: QMenu, current: int, choose: Callable[[int], object]) -> None:
+    """2 to 8 drafts, the number of last time marked."""
+    group = QActionGroup(menu)
+    for count in range(2, MOST_DRAFTS + 1):
+        action = menu.addAction(tr("composer.n_drafts", count=count))
+        action.setObjectName(f"message.menu.drafts.{count}")
+        action.setCheckable(True)
+        action.setChecked(count == current)
+        group.addAction(action)
+        action.triggered.connect(lambda _on=False, count=count: choose(count))
 
 
 def _add_list(

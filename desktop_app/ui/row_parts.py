@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from PySide6.QtCore import QRectF, QSize, Qt
-from PySide6.QtGui import QFocusEvent, QFontMetricsF, QPainter, QPaintEvent, QPen
+from PySide6.QtCore import QEvent, QRectF, QSize, Qt, Signal
+from PySide6.QtGui import QEnterEvent, QFocusEvent, QFontMetricsF, QPainter, QPaintEvent, QPen
 from PySide6.QtWidgets import QAbstractButton, QWidget
 
 from desktop_app.ui import icons, theme
@@ -15,6 +15,9 @@ class RowButton(QAbstractButton):
 
     It stays a child of its row then, so that screen readers can press it on every message.
     """
+
+    pointed = Signal(bool)
+    """Pointer or keyboard came to it, or left."""
 
     def __init__(
         self, parent: QWidget, icon: str, identifier: str, *, side: int = 28, size: int = 16
@@ -73,14 +76,54 @@ class RowButton(QAbstractButton):
         role = self.role if self.isEnabled() else "disabled"
         if role == "text2" and (lit or self.isDown()):
             role = "text"
-        left = (self.width() - self._size) / 2
-        icons.draw(
-            painter, self.icon_name, role, left, (self.height() - self._size) / 2, self._size
-        )
+        self.paint_face(painter, role)
+
+    def paint_face(self, painter: QPainter, role: str) -> None:
+        """The icon."""
+        left, top = (self.width() - self._size) / 2, (self.height() - self._size) / 2
+        icons.draw(painter, self.icon_name, role, left, top, self._size)
+
+    def enterEvent(self, event: QEnterEvent) -> None:
+        super().enterEvent(event)
+        self.pointed.emit(True)
+
+    def leaveEvent(self, event: QEvent) -> None:
+        super().leaveEvent(event)
+        self.pointed.emit(False)
+
+    def focusInEvent(self, event: QFocusEvent) -> None:
+        super().focusInEvent(event)
+        self.pointed.emit(True)
 
     def focusOutEvent(self, event: QFocusEvent) -> None:
         super().focusOutEvent(event)
+        self.pointed.emit(False)
         self.update()
+
+
+class CountButton(RowButton):
+    """The second half of a split button: "×3" acts, beside it an arrow opens the numbers."""
+
+    def __init__(self, parent: QWidget, identifier: str) -> None:
+        super().__init__(parent, "", identifier)
+        self._words = ""
+
+    def set_words(self, words: str) -> None:
+        """Show a text, and take its size."""
+        if words != self._words:
+            self._words = words
+            self.update()
+        self.resize(self.sizeHint())
+
+    def sizeHint(self) -> QSize:
+        metrics = QFontMetricsF(theme.current().font("badge"))
+        return QSize(round(metrics.horizontalAdvance(self._words)) + 12, self.height())
+
+    def paint_face(self, painter: QPainter, role: str) -> None:
+        """The text."""
+        painter.setFont(theme.current().font("badge"))
+        painter.setPen(theme.current().color(role))
+        painter.drawText(self.rect(), int(Qt.AlignmentFlag.AlignCenter), self._words)
 
 
 class LinkButton(QAbstractButton):

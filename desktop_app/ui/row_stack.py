@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 
+from desktop_app.ui.drafts_content import Card, DraftsContent
 from desktop_app.ui.row_content import GUTTER, MEASURE, Looks, RowContent, guess_row_height
 from desktop_app.ui.row_view import RowView
 
@@ -38,6 +39,9 @@ class RowStack:
         self.rows: list[RowView] = []
         self.index: dict[int, int] = {}
         self.column = 0.0
+        self._left = 0.0
+        self._view_width = 0.0
+        self._drafts: dict[int, int] = {}
         self._looks = looks
         self._heights: list[float] = []
         self._tops: list[float] = [TOP]
@@ -52,7 +56,7 @@ class RowStack:
             for view, height in zip(self.rows, self._heights, strict=True)
         }
         self.rows = list(rows)
-        self.index = {view.message_id: index for index, view in enumerate(self.rows)}
+        self._number_rows()
         self._heights = []
         for view in self.rows:
             same = before.get(view.message_id)
@@ -62,6 +66,22 @@ class RowStack:
             if message_id in self.index:
                 content.set_view(self.rows[self.index[message_id]])
         self._sum()
+
+    def _number_rows(self) -> None:
+        self.index = {view.message_id: index for index, view in enumerate(self.rows)}
+        self._drafts = {
+            draft.message_id: index for index, view in enumerate(self.rows) for draft in view.drafts
+        }
+        for view in self.rows:
+            content = self._contents.get(view.message_id)
+            if content is not None and isinstance(content, DraftsContent) != bool(view.drafts):
+                del self._contents[view.message_id]  # a reply became drafts, or the other way
+
+    def row_id(self, message_id: int) -> int:
+        """The row in which a message is shown: its own, or that of the drafts it is one of."""
+        if message_id in self._drafts:
+            return self.rows[self._drafts[message_id]].message_id
+        return message_id
 
     def update(self, view: RowView) -> None:
         """Take another state of a row that is there."""
@@ -85,13 +105,35 @@ class RowStack:
             content.stream(text, reasoning)
         return content
 
+    def stream_draft(self, draft: RowView) -> tuple[int, DraftsContent | None, Card | None] | None:
+        """Take another state of a draft while it grows: its row, content and card; None when it is
+        not shown as a draft."""
+        index = self._drafts.get(draft.message_id)
+        if index is None:
+            return None
+        view = self.rows[index]
+        drafts = tuple(draft if d.message_id == draft.message_id else d for d in view.drafts)
+        if draft.message_id == view.shown_draft:
+            view = replace(view, text=draft.text, reasoning=draft.reasoning)
+        self.rows[index] = view = replace(view, drafts=drafts)
+        content = self._contents.get(view.message_id)
+        if not isinstance(content, DraftsContent):
+            return index, None, None
+        content.view = view
+        return index, content, content.stream_draft(draft)
+
     def view_of(self, message_id: int) -> RowView | None:
-        """What is shown of a message."""
+        """What is shown of a message, a draft included."""
+        at = self._drafts.get(message_id)
+        if at is not None:
+            return next(d for d in self.rows[at].drafts if d.message_id == message_id)
         index = self.index.get(message_id)
         return None if index is None else self.rows[index]
 
     def _guess(self, view: RowView) -> float:
         content = self._contents.get(view.message_id)
+        if content is None and view.drafts and self.column:
+            content = self.content(view)
         if content is not None and content.width == self.column:
             return content.guess_height()
         look = self._looks.reading
@@ -103,16 +145,20 @@ class RowStack:
         """The content of a row, made when it was not seen lately."""
         content = self._contents.get(view.message_id)
         if content is None:
-            content = RowContent(view, self._looks)
-            content.set_width(self.column or MEASURE + GUTTER)
+            made = DraftsContent if view.drafts else RowContent
+            content = made(view, self._looks)
+            self._fit(content)
             self._contents[view.message_id] = content
         else:
             self._contents.move_to_end(view.message_id)
         return content
 
+    def _fit(self, content: RowContent) -> None:
+        content.set_room(self.column or MEASURE + GUTTER, self._left, self._view_width)
+
     def content_of(self, message_id: int) -> RowContent | None:
         """The content of a message that was seen lately."""
-        return self._contents.get(message_id)
+        return self._contents.get(self.row_id(message_id))
 
     def contents(self) -> Iterator[tuple[int, RowContent]]:
         """All contents there are, by message id."""
@@ -154,13 +200,16 @@ class RowStack:
     def _sum(self) -> None:
         self._tops = [TOP, *(TOP + total for total in accumulate(self._heights))]
 
-    def set_column(self, column: float) -> bool:
+    def set_column(self, column: float, left: float, view_width: float) -> bool:
         """Lay out for another width, lazily; True when it is another one."""
-        if column == self.column:
+        if (column, left, view_width) == (self.column, self._left, self._view_width):
             return False
-        self.column = column
+        same = column == self.column
+        self.column, self._left, self._view_width = column, left, view_width
+        if same and not self._drafts:
+            return False
         for content in self._contents.values():
-            content.set_width(column)
+            self._fit(content)
         self._heights = [self._guess(view) for view in self.rows]
         self._sum()
         return True
@@ -180,7 +229,7 @@ class RowStack:
         top, changed = self._tops[index], False
         while index < len(self.rows) and top - scroll < height + OVERSCAN:
             content = self.content(self.rows[index])
-            content.set_width(self.column)
+            self._fit(content)
             offset = scroll - top
             found = content.layout(offset - OVERSCAN, offset + height + OVERSCAN)
             if found != self._heights[index]:
@@ -226,7 +275,8 @@ class RowStack:
 
     def anchored(self, anchor: Anchor) -> float:
         """How far to scroll so that the anchor stands where it stood."""
-        index = self.index.get(anchor.message_id, min(anchor.row, len(self.rows) - 1))
+        known = self.row_id(anchor.message_id)
+        index = self.index.get(known, min(anchor.row, len(self.rows) - 1))
         top = self._tops[index]
         content = self._contents.get(self.rows[index].message_id)
         if anchor.piece >= 0 and content is not None:

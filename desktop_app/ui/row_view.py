@@ -56,6 +56,10 @@ class RowView:
     small beside the state ("58% of 1,912 tokens, about 9 s left", "Read 46 tokens, 3,070 kept").
     `error` is the one sentence of a failure, `error_badge` its cause in two or three words.
     `below` counts the messages under this version, for the wording of Delete.
+
+    Drafts that are compared are one row: `drafts` are their messages, `shown_draft` the one on the
+    open path, whose facts the row itself has, and `message_id` is that of the first, so that it
+    stays the same.  In a draft, `draft` is its number from 1, and `facts` stand below its text.
     """
 
     message_id: int
@@ -82,6 +86,11 @@ class RowView:
     elsewhere: tuple[Elsewhere, ...] = ()
     can_ask_again: bool = True
     can_continue: bool = True
+    draft: int = 0
+    seed: int | None = None
+    facts: str = ""
+    drafts: tuple[RowView, ...] = ()
+    shown_draft: int = 0
 
     @property
     def is_user(self) -> bool:

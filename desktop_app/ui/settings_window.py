@@ -124,7 +124,7 @@ class SettingsWindow(QDialog):
     def _answers_page(self) -> list[QWidget]:
         keys = [*PRESETS, *(str(k) for k in self._settings.presets if k not in PRESETS)]
         preset = self._combo("preset", [(preset_name(key), key) for key in keys])
-        drafts = self._spin("drafts", 1, 4, "")
+        drafts = self._spin("drafts", 2, 8, "")
         return [
             _row(tr("settings.preset"), preset, tr("settings.preset_hint")),
             _row(tr("settings.drafts"), drafts, tr("settings.drafts_hint")),

@@ -9,27 +9,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from PySide6.QtCore import QEvent, QPoint, QPointF, QRect, Qt, QTimer, Signal
+from PySide6.QtCore import QEvent, QPoint, QPointF, QRect, Qt, QTimer
 from PySide6.QtGui import (
     QContextMenuEvent,
     QGuiApplication,
     QKeyEvent,
-    QMouseEvent,
     QPainter,
     QPaintEvent,
     QResizeEvent,
     QWheelEvent,
 )
-from PySide6.QtWidgets import QAbstractScrollArea, QFrame, QWidget
+from PySide6.QtWidgets import QFrame, QWidget
 
 from desktop_app.ui import theme
 from desktop_app.ui.body import Spot
 from desktop_app.ui.controls import name_control
+from desktop_app.ui.drafts_row import DraftsRow
 from desktop_app.ui.maths import maths
 from desktop_app.ui.row import Row
 from desktop_app.ui.row_content import Looks, Place, RowContent, column_in
+from desktop_app.ui.row_pool import RowPool
 from desktop_app.ui.row_stack import OVERSCAN, Anchor, RowStack
 from desktop_app.ui.row_view import RowView
+from desktop_app.ui.transcript_frame import TranscriptFrame
 from desktop_app.ui.transcript_keys import Keys
 from desktop_app.ui.transcript_pointer import JumpButton, Pointer
 from desktop_app.ui.transcript_selection import TranscriptSelection
@@ -39,43 +41,24 @@ from desktop_app.ui.words import tr
 _AT_END_PX = 6
 
 
-class Transcript(QAbstractScrollArea):
+class Transcript(TranscriptFrame):
     """Shows `RowView`s and asks for everything else by signal; it changes no message itself."""
-
-    again_requested = Signal(int)
-    continue_requested = Signal(int)
-    copy_requested = Signal(int)
-    copy_to_chat_requested = Signal(int)
-    delete_requested = Signal(int)
-    edit_saved = Signal(int, str, str)  # message id, text, EditMode value
-    elsewhere_requested = Signal(int, int)  # message id, version (from 1): Show
-    failure_action = Signal(int, str)  # message id, RowAction.key
-    details_requested = Signal(int)
-    keep_path_requested = Signal(int)
-    link_activated = Signal(str)  # http, https and mailto only
-    retry_requested = Signal(int)
-    show_prompt_requested = Signal(int)
-    star_requested = Signal(int, bool)
-    stop_requested = Signal(int)
-    version_requested = Signal(int, int)  # message id, version (from 1)
-
-    current_changed = Signal(int)  # message id with the focus
-    editing_changed = Signal(bool)  # an editor opened or the last one closed
-    position_changed = Signal()  # scrolled by the user: ask position()
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._looks = Looks(theme.current(), self.devicePixelRatioF())
         self._stack = RowStack(self._looks)
-        self._live: dict[int, Row] = {}
-        self._spare: list[Row] = []
+        self._pool = RowPool(self.viewport(), self)
+        self._live = self._pool.live
         self._left = 0.0
         self._at_end = True
+        self._holds = False  # stands still even where the end is in view
         self._placing = False
         self._current = 0
         self._hovered = 0
         self.selection = TranscriptSelection()
-        self._pointer = Pointer(self)
+        self.draft_count = 3
+        self.pointer = Pointer(self)
         self._verbs = Verbs(self)
         self._keys = Keys(self)
         self._settle = QTimer(self, interval=0, singleShot=True)
@@ -116,9 +99,12 @@ class Transcript(QAbstractScrollArea):
         self._stack.set_rows(rows)
         index = self._stack.index
         self.selection.set_order(index)
-        for message_id in [one for one in self._live if one not in index]:
-            self._release(message_id)
-        for row in self._live.values():
+        for message_id in list(self._live):
+            drafts = message_id in index and bool(rows[index[message_id]].drafts)
+            if message_id not in index or not self._pool.is_of_kind(message_id, drafts=drafts):
+                self._release(message_id)
+        for message_id, row in self._live.items():
+            row.content = self._stack.content(rows[index[message_id]])
             row.refresh()
             row.update()
         if self._current not in index:
@@ -161,6 +147,22 @@ class Transcript(QAbstractScrollArea):
         if began or reasoning != view.reasoning:
             row.refresh()
         self._streamed(index, row, content, before, count)
+
+    def stream_draft(self, draft: RowView) -> None:
+        """Another state of one of the compared drafts, while it grows."""
+        found = self._stack.stream_draft(draft)
+        if found is None:
+            return
+        index, content, card = found
+        if content is None or card is None:
+            return
+        offset = self._scroll() - self._stack.top_of(index)
+        tall = content.layout(offset - OVERSCAN, offset + self.viewport().height() + OVERSCAN)
+        if self._stack.set_height(index, tall):
+            self._changed_below()
+        row = self._live.get(content.view.message_id)
+        if isinstance(row, DraftsRow):
+            row.refresh_draft(card)
 
     def _streamed(
         self, index: int, row: Row, content: RowContent, before: float, count: int
@@ -207,13 +209,13 @@ class Transcript(QAbstractScrollArea):
         self.verticalScrollBar().setValue(round(value))
         self._placing = False
         bar = self.verticalScrollBar()
-        self._at_end = bar.value() >= bar.maximum() - _AT_END_PX
-        self._jump.follow(self.verticalScrollBar())
+        self._at_end = not self._holds and bar.value() >= bar.maximum() - _AT_END_PX
+        self._jump.follow(bar)
 
     def _measure_column(self) -> None:
         """Take the view's width; the scroll bar stands in the margin and changes nothing."""
         self._left, column = column_in(self.width(), theme.current().text_scale)
-        if self._stack.set_column(column):
+        if self._stack.set_column(column, self._left, self.width()):
             for row in self._live.values():
                 row.arrange_editor()
 
@@ -238,8 +240,8 @@ class Transcript(QAbstractScrollArea):
         anchor = self._stack.anchor(self._scroll())
         for message_id in list(self._live):
             content = self.content_of(message_id)
-            if content is not None and content.body.wants_more:
-                content.body.parse_more()
+            if content is not None and content.wants_more:
+                content.parse_more()
                 break
         self._restore(anchor)
 
@@ -279,7 +281,7 @@ class Transcript(QAbstractScrollArea):
             self._place_row(message_id, index, scroll)
         stack.trim(self._live)
         seen = (self.content_of(one) for one in wanted)
-        if any(content is not None and content.body.wants_more for content in seen):
+        if any(content is not None and content.wants_more for content in seen):
             self._settle.start()
 
     def _place_row(self, message_id: int, index: int, scroll: int) -> None:
@@ -287,9 +289,7 @@ class Transcript(QAbstractScrollArea):
         stack = self._stack
         content = stack.content(stack.rows[index])
         if row is None:
-            row = self._spare.pop() if self._spare else Row(self.viewport(), self)
-            row.show_content(content)
-            self._live[message_id] = row
+            row = self._pool.take(message_id, content)
             row.set_active(message_id == (self._hovered or self._current))
             if message_id in self._verbs.drafts:
                 row.open_editor(self._verbs.drafts[message_id])
@@ -309,18 +309,11 @@ class Transcript(QAbstractScrollArea):
     def _is_pinned(self, message_id: int) -> bool:
         row = self._live[message_id]
         has_focus = self._keys.focus_inside(row) is not None
-        return row.editor is not None or has_focus or self._pointer.holds(row)
+        return row.editor is not None or has_focus or self.pointer.holds(row)
 
     def _release(self, message_id: int) -> None:
-        row = self._live.pop(message_id)
-        self._keys.take_focus_from(row)  # else Qt would hand it to whatever comes next
-        row.hide()
-        row.close_editor()
-        row.content = None
-        if len(self._spare) < 12:
-            self._spare.append(row)
-        else:
-            row.deleteLater()
+        self._keys.take_focus_from(self._live[message_id])  # else Qt would hand it to what is next
+        self._pool.release(message_id)
 
     # Scrolling
 
@@ -328,9 +321,10 @@ class Transcript(QAbstractScrollArea):
         if self._placing:
             return
         bar = self.verticalScrollBar()
+        self._holds = False
         self._at_end = bar.value() >= bar.maximum() - _AT_END_PX
         self._realise()
-        self._jump.follow(self.verticalScrollBar())
+        self._jump.follow(bar)
         self.position_changed.emit()
 
     def position(self) -> tuple[int, int]:
@@ -343,11 +337,18 @@ class Transcript(QAbstractScrollArea):
 
     def set_position(self, message_id: int, offset: int) -> None:
         """Scroll so that this message stands `offset` px above the top."""
-        index = self._stack.index.get(message_id)
+        index = self._stack.index.get(self._stack.row_id(message_id))
         if index is None:
             return
         self._at_end = False
         self._restore(Anchor(message_id, index, -1, float(-offset)))
+
+    def show_from(self, message_id: int) -> None:
+        """Stand still with the beginning of this message near the top, or where it is if higher."""
+        index = self._stack.index.get(self._stack.row_id(message_id), -1)
+        if index >= 0:
+            y, self._holds = self._stack.top_of(index) - self._scroll(), True
+            self.set_position(message_id, -round(min(y, self.viewport().height() * 0.16)))
 
     @property
     def rows(self) -> Sequence[RowView]:
@@ -373,6 +374,7 @@ class Transcript(QAbstractScrollArea):
 
     def reveal(self, message_id: int) -> None:
         """Scroll a message into view, make it current and let it stand out for a moment."""
+        message_id = self._stack.row_id(message_id)
         index = self._stack.index.get(message_id)
         if index is None:
             return
@@ -389,7 +391,7 @@ class Transcript(QAbstractScrollArea):
 
     def scroll_to_end(self) -> None:
         """Scroll to the last message and stay at the end while it grows."""
-        self._at_end = True
+        self._at_end, self._holds = True, False
         self._restore(None)
 
     def paintEvent(self, event: QPaintEvent) -> None:
@@ -461,6 +463,7 @@ class Transcript(QAbstractScrollArea):
 
     def focus_message(self, message_id: int) -> None:
         """Scroll a message into view and give it the keyboard."""
+        message_id = self._stack.row_id(message_id)
         index = self._stack.index.get(message_id)
         if index is None:
             return
@@ -503,7 +506,7 @@ class Transcript(QAbstractScrollArea):
 
     def copy_code(self, message_id: int, first: int) -> None:
         """Put the code block that begins with this piece on the clipboard."""
-        self._pointer.copy_code(message_id, first)
+        self.pointer.copy_code(message_id, first)
 
     def open_menu(self, message_id: int, at: QPoint) -> None:
         """The menu of a message at a global point."""
@@ -540,6 +543,11 @@ class Transcript(QAbstractScrollArea):
         self.selection.clear()
         self.update_rows()
 
+    def set_draft_count(self, count: int) -> None:
+        """How many drafts Ask again ×3 asks for."""
+        self.draft_count = count
+        self._refresh_rows()
+
     def update_rows(self) -> None:
         """Paint the rows in view again."""
         for row in self._live.values():
@@ -552,7 +560,7 @@ class Transcript(QAbstractScrollArea):
 
     def code_under_pointer(self, message_id: int) -> tuple[int, bool]:
         """The code block under the pointer in a row (-1: none), and whether it was just copied."""
-        return self._pointer.code_in(message_id)
+        return self.pointer.code_in(message_id)
 
     def place_at(self, point: QPointF) -> tuple[int, Place] | None:
         """The text place nearest to a point of the viewport, with its message."""
@@ -563,6 +571,10 @@ class Transcript(QAbstractScrollArea):
         view = self.rows[index]
         inner = QPointF(point.x() - self._left, y - self._stack.top_of(index))
         return view.message_id, self._stack.content(view).place_at(index, inner)
+
+    def row_id(self, message_id: int) -> int:
+        """The message by whose id the row of this message goes: see `RowView.drafts`."""
+        return self._stack.row_id(message_id)
 
     def row_of(self, message_id: int) -> Row | None:
         """The widget of a message on screen."""
@@ -575,25 +587,14 @@ class Transcript(QAbstractScrollArea):
                 return row
         return None
 
-    def mousePressEvent(self, event: QMouseEvent) -> None:
-        self._pointer.press(event)
-
-    def mouseMoveEvent(self, event: QMouseEvent) -> None:
-        self._pointer.move(event)
-
-    def mouseReleaseEvent(self, event: QMouseEvent) -> None:
-        self._pointer.release(event)
-
-    def mouseDoubleClickEvent(self, event: QMouseEvent) -> None:
-        self._pointer.double_click(event)
-
     def contextMenuEvent(self, event: QContextMenuEvent) -> None:
-        row = self.row_under(QPointF(self.viewport().mapFromGlobal(event.globalPos())))
+        point = QPointF(self.viewport().mapFromGlobal(event.globalPos()))
+        row = self.row_under(point)
         if row is not None:
-            self.open_menu(row.message_id, event.globalPos())
+            self.open_menu(row.message_at(point - QPointF(row.pos())), event.globalPos())
 
     def viewportEvent(self, event: QEvent) -> bool:
         if event.type() == QEvent.Type.Leave:
             self.row_entered(None)
-            self._pointer.leave()
+            self.pointer.leave()
         return super().viewportEvent(event)

@@ -67,7 +67,7 @@ class Keys:
             view.act(row.message_id, "version", row.view.version + step)
         elif key == Qt.Key.Key_Menu:
             at = row.mapToGlobal(QPoint(round(row.left) + 60, 30))
-            view.open_menu(row.message_id, at)
+            view.open_menu(row.acting_id, at)
         elif key == Qt.Key.Key_Escape and not view.selection.is_empty:
             view.clear_selection()
         else:

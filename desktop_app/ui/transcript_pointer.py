@@ -174,7 +174,7 @@ class Pointer:
         content = self._view.content_of(message_id)
         if content is None:
             return
-        QGuiApplication.clipboard().setText(content.body.code_text(first))
+        QGuiApplication.clipboard().setText(content.code_text(first))
         self._code = (message_id, first, True)
         self._copied.start()
         self._repaint(message_id)
@@ -212,13 +212,8 @@ class Pointer:
                 row.setCursor(shape)
 
     def _over_text(self, row: Row, point: QPointF) -> bool:
-        content = row.content
-        if content is None or content.is_editing:
-            return False
         inner = row.column_point(point - QPointF(row.pos()))
-        boxes = content.boxes
-        tall = boxes.body_top <= inner.y() <= boxes.body_top + content.body.height
-        return tall and content.body_left <= inner.x() <= content.width
+        return row.content is not None and row.content.text_at(inner)
 
     def _link_at(self, point: QPointF) -> str:
         row = self._view.row_under(point)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from desktop_app.ui.body import Spot
-from desktop_app.ui.row_content import BODY, Place, RowContent
+from desktop_app.ui.row_content import Place, RowContent
 from desktop_app.ui.row_view import RowView
 
 ContentOf = Callable[[RowView], RowContent]
@@ -112,5 +112,4 @@ class TranscriptSelection:
             return
         last = content_of(rows[-1])
         self._anchor = (rows[0].message_id, Place(0, 0, Spot(0, 0)))
-        end = Place(len(rows) - 1, BODY, last.body.end())
-        self._cursor = (rows[-1].message_id, end)
+        self._cursor = (rows[-1].message_id, last.last_place(len(rows) - 1))

@@ -11,7 +11,7 @@ from PySide6.QtWidgets import QMenu
 
 from desktop_app.ui.markdown import openable
 from desktop_app.ui.row_content import GUTTER
-from desktop_app.ui.row_menu import message_menu
+from desktop_app.ui.row_menu import add_draft_counts, message_menu
 from desktop_app.ui.row_view import EditMode, RowView
 from desktop_app.ui.words import tr
 
@@ -32,10 +32,13 @@ class Verbs:
             "copy_to_chat": view.copy_to_chat_requested.emit,
             "delete": view.delete_requested.emit,
             "details": view.details_requested.emit,
+            "keep_draft": view.keep_draft_requested.emit,
             "keep_path": view.keep_path_requested.emit,
             "retry": view.retry_requested.emit,
+            "show_draft": view.show_draft_requested.emit,
             "show_prompt": view.show_prompt_requested.emit,
             "stop": view.stop_requested.emit,
+            "stop_drafts": view.stop_drafts_requested.emit,
         }
 
     def act(self, row: RowView, verb: str, value: object) -> None:
@@ -48,6 +51,10 @@ class Verbs:
         elif verb == "version" and isinstance(value, int):
             if 1 <= value <= row.versions:
                 view.version_requested.emit(message_id, value)
+        elif verb == "drafts":
+            view.drafts_requested.emit(message_id, value if isinstance(value, int) else 0)
+        elif verb == "point_again":
+            view.again_pointed.emit(message_id if value else 0)
         elif verb == "failure":
             view.failure_action.emit(message_id, str(value))
         else:
@@ -79,6 +86,8 @@ class Verbs:
             self._show_elsewhere(row)
         elif verb == "more":
             self._open_more(message_id)
+        elif verb == "drafts_menu":
+            self._open_drafts(message_id)
 
     def _fold(self, message_id: int) -> None:
         content = self._view.content_of(message_id)
@@ -106,17 +115,31 @@ class Verbs:
             row,
             lambda verb, value: view.act(message_id, verb, value),
             selection=not view.selection.is_empty,
-            links=content.body.links() if content is not None else (),
-            codes=content.body.codes() if content is not None else (),
+            links=content.links_of(message_id) if content is not None else (),
+            codes=content.codes_of(message_id) if content is not None else (),
+            drafts=view.draft_count,
         )
         menu.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         menu.popup(at)
 
     def _open_more(self, message_id: int) -> None:
-        row = self._view.row_of(message_id)
+        row = self._view.row_of(self._view.row_id(message_id))
         if row is not None:
-            button = row.header.buttons["more"]
+            button = row.more_button(message_id)
             self.open_menu(message_id, button.mapToGlobal(QPoint(0, button.height() + 2)))
+
+    def _open_drafts(self, message_id: int) -> None:
+        """The numbers behind the arrow of Ask again ×3."""
+        row = self._view.row_of(message_id)
+        if row is None:
+            return
+        menu = QMenu(self._view)
+        menu.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        add_draft_counts(
+            menu, self._view.draft_count, lambda count: self._view.act(message_id, "drafts", count)
+        )
+        button = row.header.buttons["count"]
+        menu.popup(button.mapToGlobal(QPoint(0, button.height() + 2)))
 
     def _show_elsewhere(self, row: RowView) -> None:
         """Go to the other version that goes on, or list them when there are several."""
@@ -145,8 +168,8 @@ class Verbs:
         """Open the editor in a row."""
         view = self._view
         shown = view.view_of(message_id)
-        if shown is None or shown.state.is_live:
-            return
+        if shown is None or shown.state.is_live or shown.draft:
+            return  # drafts that are compared are not edited; a kept one is
         if view.row_of(message_id) is None:
             view.reveal(message_id)
         row = view.row_of(message_id)

@@ -123,19 +123,19 @@ class WeightsDesk(QObject):
 
     def drafts_menu(self) -> None:
         """Choose the number of drafts above the composer."""
-        menu = drafts_menu(self._window, self.settings.drafts, self._set_drafts)
+        menu = drafts_menu(self._window, self.settings.send_drafts, self._set_drafts)
         self.page.composer.drafts.open_menu(menu)
         menu.deleteLater()
 
     def _set_drafts(self, count: int) -> None:
-        self.settings.drafts = count
+        self.settings.send_drafts = count
         self.session.keep_settings()
 
     def show_choices(self) -> None:
         """Say below the composer what stands."""
         preset = preset_name(preset_of(self.settings, self.page.conversation))
         self.page.composer.show_choices(
-            short_name(weights_name(self.session)), preset, self.settings.drafts
+            short_name(weights_name(self.session)), preset, self.settings.send_drafts
         )
 
     def show_state(self) -> None:

@@ -100,6 +100,8 @@ class MainWindow(QMainWindow):
             "undo": verbs.undo,
             "redo": verbs.redo,
             "ask_again": verbs.ask_again_last,
+            "ask_drafts": verbs.ask_drafts_last,
+            "send_drafts": verbs.send_drafts,
             "edit": verbs.edit_current,
             "previous_version": lambda: verbs.step_version(-1),
             "next_version": lambda: verbs.step_version(1),
@@ -404,7 +406,7 @@ class MainWindow(QMainWindow):
         self.page.toast.tell(sentence, tr("app.details"), details, icon="circle-alert")
 
     def _setting_changed(self, key: str) -> None:
-        if key in ("drafts", "preset", "presets"):
+        if key in ("send_drafts", "preset", "presets"):
             self.weights.show_choices()
 
     # ---- other windows -----------------------------------------------------------------------

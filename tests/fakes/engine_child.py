@@ -2,7 +2,8 @@
 
 The last user message says what the reply does: "count N" writes N words; "wait" writes two words
 and waits for a cancel; "crash" writes two words and dies; "fail" fails.  Continuing a reply counts
-on.  Weights whose name begins with "bad" cannot be loaded.
+on.  Weights whose name begins with "bad" cannot be loaded.  A token is a byte of the prompt; 100 of
+them are read in a second (so it says), and those of the prompt before are kept.
 """
 
 from __future__ import annotations
@@ -11,11 +12,14 @@ import os
 import queue
 import sys
 import threading
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from desktop_app.inference.protocol import (
     PROTOCOL_VERSION,
     Cancel,
+    ChatMessage,
     Command,
     Counters,
     Device,
@@ -42,12 +46,25 @@ from desktop_app.inference.protocol import (
 )
 
 _LOCK = threading.Lock()
+_READ_PER_S = 100.0
+_SHORT = 200  # a shorter prompt counts ten tokens, whatever it says
+_cached = [b""]
 
 
 def say(job: int, event: Event) -> None:
     with _LOCK:
         sys.stdout.buffer.write(encode(job, event))
         sys.stdout.buffer.flush()
+
+
+def prompt_of(messages: Sequence[ChatMessage]) -> bytes:
+    return "".join(f"<{m.role}>{m.text}" for m in messages).encode()
+
+
+def kept_of(prompt: bytes) -> int:
+    shorter = min(len(prompt), len(_cached[0]))
+    pairs = zip(prompt, _cached[0], strict=False)
+    return next((n for n, (one, other) in enumerate(pairs) if one != other), shorter)
 
 
 class Reply(threading.Thread):
@@ -59,16 +76,20 @@ class Reply(threading.Thread):
         self.request = request
         self.cancels: queue.SimpleQueue[int | None] = queue.SimpleQueue()
         self.open = set(range(request.drafts))
+        self.whole = b""
+        self.kept = 0
 
     def run(self) -> None:
         prompt = next(m.text for m in reversed(self.request.messages) if m.role == "user")
         word, _, number = prompt.partition(" ")
+        whole = prompt_of(self.request.messages)
+        self.kept, self.whole, _cached[0] = kept_of(whole), whole, whole
         say(self.job, ReadProgress(len(prompt), len(prompt), 0))
         if word == "fail":
             say(self.job, Failed("test-failed", "This reply cannot be written."))
             return
         before = len(self.request.messages[-1].text.split()) if self.request.continue_last else 0
-        count = int(number) if word == "count" else 2
+        count = int(number.split()[0]) if word == "count" else 2
         for n in range(before, before + count):
             self._take_cancels()
             for draft in sorted(self.open):
@@ -95,7 +116,12 @@ class Reply(threading.Thread):
         self.open.discard(draft)
         counters = Counters(10, 0, 10, count)
         timings = Timings(0.1, 0.1, 0.1, 20.0, 0.1)
-        turn: dict[str, Json] = {"engine": "fake", "seed": 7 + draft}
+        if len(self.whole) > _SHORT:
+            fresh = len(self.whole) - self.kept
+            counters = Counters(len(self.whole), self.kept, fresh, count)
+            timings = replace(timings, read_s=fresh / _READ_PER_S)
+        seed = self.request.seeds[draft] if self.request.seeds else 7 + draft
+        turn: dict[str, Json] = {"engine": "fake", "seed": seed}
         say(self.job, Finished(draft, finish, counters, timings, turn, tuple(range(count))))
 
 
@@ -121,8 +147,9 @@ def act(job: int, command: Command, replies: dict[int, Reply]) -> None:
             if job in replies:
                 replies[job].cancels.put(draft)
         case RenderRequest():
-            text = "".join(f"<{m.role}>{m.text}" for m in command.messages)
-            say(job, Rendered(text, tuple(text.encode()), tuple(text)))
+            prompt = prompt_of(command.messages)
+            text = prompt.decode()
+            say(job, Rendered(text, tuple(prompt), tuple(text), kept_tokens=kept_of(prompt)))
         case Unload():
             say(job, Unloaded())
         case _:

@@ -76,6 +76,7 @@ class Hand:
         node = c.tree.node(target)
         verbs = {
             "send": 22,
+            "copy": 3,
             "again": 10,
             "edit": 10,
             "version": 8,
@@ -96,7 +97,8 @@ class Hand:
         if verb == "save-again" and node.role is not Role.USER:
             verb = "version"
         acts: dict[str, Callable[[], object]] = {
-            "send": lambda: c.send(self.words(), author="tiny"),
+            "send": lambda: c.send(self.words(), author="tiny", drafts=chance.choice((1, 1, 3))),
+            "copy": lambda: c.copy_in([(c.tree.node(i), c.tree.parts(i)) for i in c.path(target)]),
             "again": lambda: c.ask_again(target, author="tiny", drafts=chance.choice((1, 1, 3))),
             "edit": lambda: c.edit_in_place(target, self.words()),
             "version": lambda: c.edit_as_version(target, self.words()),

@@ -336,7 +336,7 @@ def test_search_opens_the_hits_own_path(open_desk: Open) -> None:
 
 def test_drafts_are_written_side_by_side(open_desk: Open) -> None:
     desk = open_desk()
-    desk.settings.drafts = 3
+    desk.settings.send_drafts = 3
     desk.say("count 2")
     replies = desk.chat.tree.children(desk.last(Role.USER))
     desk.wait(lambda: all(desk.chat.tree.text(i).strip() == "0 1" for i in replies))

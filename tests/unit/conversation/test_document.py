@@ -29,10 +29,10 @@ def chat() -> Conversation:
 
 def say(chat: Conversation, prompt: str, reply: str) -> tuple[int, int]:
     """A prompt and its finished reply."""
-    ids = chat.send(prompt, author="tiny")
-    chat.stream_text(ids[1], text_parts(reply))
-    chat.finish_stream(ids[1], State.DONE, finish="stop", turn={"seed": 1})
-    return ids
+    user_id, reply_id = chat.send(prompt, author="tiny")
+    chat.stream_text(reply_id, text_parts(reply))
+    chat.finish_stream(reply_id, State.DONE, finish="stop", turn={"seed": 1})
+    return user_id, reply_id
 
 
 def texts(chat: Conversation) -> list[str]:
@@ -81,6 +81,43 @@ def test_ask_again_makes_siblings_of_a_reply_and_children_of_a_prompt(chat: Conv
     chat.undo()
     assert chat.tree.children(user) == (reply,)
     assert chat.head_id == reply
+
+
+def test_sending_with_drafts_is_one_step(chat: Conversation) -> None:
+    say(chat, "a", "b")
+    before = picture(chat)
+    user, *drafts = chat.send("c", drafts=3, author="tiny")
+    assert chat.tree.children(user) == tuple(drafts)
+    assert list(chat.streaming_ids) == drafts
+    assert chat.head_id == drafts[0]
+    chat.set_head(user)
+    assert chat.tree.leaf_below(user) == drafts[0]  # the choice is remembered, not the newest
+    chat.undo()
+    assert picture(chat) == before
+    chat.redo()
+    assert chat.tree.children(user) == tuple(drafts)
+
+
+def test_copying_a_path_in_is_one_step(chat: Conversation) -> None:
+    user, reply = say(chat, "a", "b")
+    _, halted = chat.send("c", author="tiny")
+    chat.finish_stream(halted, State.FAILED, text_parts("half"))
+    copy = Conversation.in_memory("Copy")
+    ids = copy.copy_in([(chat.tree.node(i), chat.tree.parts(i)) for i in chat.path()])
+    assert texts(copy) == texts(chat)
+    assert copy.path() == list(ids)
+    assert [copy.tree.node(i).state for i in ids[1::2]] == [State.DONE, State.STOPPED]
+    assert copy.tree.node(ids[1]).author == "tiny"
+    assert copy.undo_name == "copy"
+    copy.undo()
+    assert (len(copy.tree), copy.can_undo) == (0, False)
+    copy.redo()
+    assert texts(copy) == texts(chat)
+    # Below a head that has children already, the copy is what is shown.
+    chat.set_head(user)
+    below = chat.copy_in([(chat.tree.node(reply), chat.tree.parts(reply))])
+    assert chat.path() == [user, *below]
+    assert chat.tree.chosen_child(user) == below[0]
 
 
 def test_save_and_ask_again_is_one_step_beside_the_old_prompt(chat: Conversation) -> None:

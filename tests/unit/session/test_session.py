@@ -20,7 +20,7 @@ from desktop_app.conversation.tree import Tree
 from desktop_app.errors import KnownError
 from desktop_app.inference.engine import Engine
 from desktop_app.paths import Profile
-from desktop_app.session import Session, SessionListener, loading, title_of
+from desktop_app.session import Reading, Session, SessionListener, loading, title_of
 from desktop_app.settings import Settings
 
 CHILD = Path(__file__).parents[2] / "fakes" / "engine_child.py"
@@ -254,6 +254,66 @@ def test_requests_wait_when_the_engine_is_full(stage: Stage) -> None:
     stage.session.stop_all()
     stage.until_idle()
     assert {chat.tree.node(i).state for i in replies} == {State.STOPPED}
+
+
+def test_sending_with_drafts_is_one_request_and_one_step(stage: Stage) -> None:
+    chat = stage.chat()
+    _prompt, *drafts = stage.session.send(chat, "count 3", drafts=3)
+    seeds = [stage.session.seed(i) for i in drafts]
+    assert len(set(seeds)) == 3
+    assert seeds[0] is not None
+    stage.until_idle()
+    assert [chat.tree.text(i) for i in drafts] == [words(3)] * 3
+    # What was shown is what the engine used.
+    assert [stage.session.seed(i) for i in drafts] == seeds
+    assert [stage.session.written(i) for i in drafts] == [3, 3, 3]
+    stage.session.undo(chat)
+    assert (len(chat.tree), chat.can_undo) == (0, False)
+
+
+def test_a_seed_of_the_preset_counts_up_over_the_drafts(stage: Stage) -> None:
+    chat = stage.chat()
+    options = replace(stage.session.sampling(chat), seed=41)
+    _, *drafts = stage.session.send(chat, "count 1", drafts=2, sampling=options)
+    assert [stage.session.seed(i) for i in drafts] == [41, 42]
+    stage.until_idle()
+    assert stage.session.seed(drafts[1]) == 42
+
+
+def test_what_will_be_read_is_told_once_the_reading_speed_is_known(stage: Stage) -> None:
+    chat, long = stage.chat(), "count 1 " + "word " * 100
+    answers: list[Reading | None] = []
+
+    def ask(text: str = "", **path: Any) -> Reading | None:
+        answers.clear()
+        stage.session.foretell(chat, answers.append, text=text, **path)
+        stage.loop.run_until(lambda: bool(answers))
+        return answers[0]
+
+    assert ask(long) is None  # nothing was read yet: nothing is known
+    prompt, reply = stage.session.send(chat, "count 1")
+    stage.until_idle()
+    assert ask(long) is None  # ten tokens are no measure
+    chat.edit_in_place(prompt, long)
+    stage.session.ask_again(chat, reply)
+    stage.until_idle()
+    # 100 tokens a second were measured; the prompt itself is kept, the reply and the rest are not.
+    below = len("<assistant>0 <user>") + 300
+    assert ask("x" * 300) == Reading(below, below / 100)
+    assert ask("x" * 20) is None
+    assert ask("", head=prompt) is None
+    dropped = stage.session.foretell(chat, answers.append, text="x" * 400)
+    dropped()
+    assert ask("x" * 500) is not None
+    assert len(answers) == 1
+    # Another prompt came between: the whole path must be read again.
+    other = stage.chat()
+    stage.session.send(other, "count 2")
+    stage.until_idle()
+    whole = len(f"<user>{long}")
+    assert ask("", head=prompt) == Reading(whole - len("<user>count "), (whole - 12) / 100)
+    saved = stage.settings.reading_speeds
+    assert list(saved.values()) == [100.0]
 
 
 def test_drafts_are_siblings_and_stop_one_by_one(stage: Stage) -> None:

@@ -16,6 +16,7 @@ from desktop_app.paths import Profile
 from desktop_app.session import Session, loading
 from desktop_app.settings import Settings
 from desktop_app.storage import Library
+from desktop_app.version import VERSION
 
 CHILD = Path(__file__).parents[2] / "fakes" / "engine_child.py"
 
@@ -31,6 +32,43 @@ class Noting(Engine):
         chats = list(chats)
         self.forgotten += chats
         return super().forget(chats)
+
+
+def test_each_draft_keeps_how_it_was_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unchecked(*_: object) -> Any:
+        return None
+
+    monkeypatch.setattr(loading, "check_file", unchecked)
+    profile = Profile(tmp_path)
+    profile.create()
+    (tmp_path / "tale.gguf").touch()
+    settings = Settings.load(profile)
+    settings.weights_path = str(tmp_path / "tale.gguf")
+    loop = MainLoop()
+    library = Library.open(profile, post=loop.post)
+    session = Session(library, Noting(), settings, loop.post, profile=profile, later=loop.later)
+    try:
+        chat = loop.wait(session.new_chat())
+        prompt, *drafts = session.send(chat, "count 3", drafts=3)
+        loop.run_until(lambda: not session.writing())
+        loop.wait(chat.saved())
+        turns = [loop.wait(chat.turns(i)) for i in drafts]
+        assert [len(one) for one in turns] == [1, 1, 1]
+        facts = [one[0] for one in turns]
+        assert [turn["seed"] for turn in facts] == [session.seed(i) for i in drafts]
+        assert [turn["draft"] for turn in facts] == [0, 1, 2]
+        assert {turn["drafts"] for turn in facts} == {3}
+        assert {turn["preset"] for turn in facts} == {"balanced"}
+        assert {turn["app"] for turn in facts} == {VERSION}
+        assert facts[0]["ancestors"] == [[chat.tree.node(prompt).uid, 0]]
+        # Options of its own come with no preset's name.
+        (other,) = session.ask_again(chat, prompt, sampling=session.sampling(chat))
+        loop.run_until(lambda: not session.writing())
+        loop.wait(chat.saved())
+        assert loop.wait(chat.turns(other))[0]["preset"] == ""
+    finally:
+        session.close()
+        library.close()
 
 
 def test_the_engine_forgets_what_the_trash_loses(
