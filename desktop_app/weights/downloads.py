@@ -29,7 +29,15 @@ from .hub_files import HubFile, Quantisation
 from .part_file import PartFile
 from .profile_file import load_json, remove_empty_folders, save_json
 from .shelf import Shelf
-from .transfer import Patience, Progress, Result, SpeedLimit, Transfer, discard
+from .transfer import (
+    Patience,
+    Progress,
+    Result,
+    SpeedLimit,
+    Transfer,
+    check_space,
+    discard,
+)
 
 _TICK_S: Final = 0.25
 # The speed shown is that of the last seconds.
@@ -319,6 +327,9 @@ class Downloads:
     def _fetch(self, item: Download, running: _Running) -> None:
         subject = f"{item.repository} {item.label}"
         with self._hub.connections.action("download", subject, cancel=running.stop):
+            # All parts or none: the last one of a set must not be the first to lack room.
+            have = sum(self._have(item, file) for file in item.files)
+            check_space(self._shelf.own_folder, max(0, item.total_bytes - have))
             before = 0
             for number, file in enumerate(item.files):
                 target = self.target(item.repository, file)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import re
 import threading
 from collections.abc import Callable, Mapping
@@ -77,6 +78,8 @@ class Shelf:
         self._folders = [Path(text) for text in _texts(data.get("folders"))]
         self._files = [Path(text) for text in _texts(data.get("files"))]
         self._hidden = set(_texts(data.get("hidden")))
+        # Where the drives of the watched folders were mounted when these were added.
+        self._mounts = {key: str(value) for key, value in _mapping(data.get("mounts")).items()}
         self._digests = _mapping(data.get("digests"))
         self._settings = _mapping(data.get("settings"))
         self._entries = _entries(data.get("entries"))
@@ -165,7 +168,9 @@ class Shelf:
         with self._lock:
             if folder not in self._folders:
                 self._folders.append(folder)
-                self._save()
+            # Adding it again says that it lies here now, whatever drive was there before.
+            self._mounts[str(folder)] = mount_of(folder)
+            self._save()
         return [entry for entry in self.refresh() if entry.path.is_relative_to(folder)]
 
     def remove_folder(self, folder: Path) -> None:
@@ -302,10 +307,16 @@ class Shelf:
             return entry.path in self._files
         if entry.source == "folder":
             return any(
-                entry.path.is_relative_to(folder) and not folder.is_dir()
+                entry.path.is_relative_to(folder)
+                and (not folder.is_dir() or self._is_unplugged(folder))
                 for folder in self._folders
             )
         return False
+
+    def _is_unplugged(self, folder: Path) -> bool:
+        """Its drive is away while the empty folder where it is mounted stays."""
+        mount = self._mounts.get(str(folder), "")
+        return bool(mount) and not os.path.ismount(mount)
 
     def _look(self, found: Found, before: Entry | None) -> Entry:
         """The entry of one file; its header is read only if it changed since `before`."""
@@ -364,6 +375,9 @@ class Shelf:
                 "folders": [str(path) for path in self._folders],
                 "files": [str(path) for path in self._files],
                 "hidden": sorted(self._hidden),
+                "mounts": {
+                    key: mount for key, mount in self._mounts.items() if Path(key) in self._folders
+                },
                 "digests": self._digests,
                 "settings": self._settings,
                 "entries": [entry.as_dict() for entry in self._entries.values()],
@@ -388,6 +402,11 @@ def _filled(bare: Entry, header: Header, found: Found) -> Entry:
         parameter_count=header.parameter_count,
         fingerprint=fingerprint(found.path),
     )
+
+
+def mount_of(path: Path) -> str:
+    """The place where the drive of an existing `path` is mounted."""
+    return next((str(folder) for folder in (path, *path.parents) if os.path.ismount(folder)), "")
 
 
 def fingerprint(path: Path) -> str:

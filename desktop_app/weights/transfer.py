@@ -483,16 +483,7 @@ class Transfer:
         return total or answer.linked_size or self._wanted.size_bytes, ""
 
     def _check_space(self) -> None:
-        left = max(0, self._part.facts.size_bytes - self._part.size)
-        free = shutil.disk_usage(self._target.parent).free
-        # A full disk hurts every program: leave some.
-        if left + (64 << 20) > free:
-            raise KnownError(
-                "disk-full",
-                f"There is not enough space: {_gigabytes(left)} are still to come and "
-                f"{_gigabytes(free)} are free. Free some space and resume; what has arrived is "
-                "kept.",
-            )
+        check_space(self._target.parent, max(0, self._part.facts.size_bytes - self._part.size))
 
     def _receive(self, response: httpx2.Response, skip: int) -> None:
         """Write what comes.  `skip` bytes are there already: a server that ignores ranges."""
@@ -529,6 +520,22 @@ class Transfer:
         if now - self._told >= _PROGRESS_S or progress.phase == "waiting":
             self._told = now
             self._progress(progress)
+
+
+def check_space(folder: Path, left_bytes: int) -> None:
+    """Raise KnownError ``disk-full`` when `left_bytes` more have no room on the folder's disk.
+
+    `folder` need not be there yet.
+    """
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    free = shutil.disk_usage(there).free
+    # A full disk hurts every program: leave some.
+    if left_bytes + (64 << 20) > free:
+        raise KnownError(
+            "disk-full",
+            f"There is not enough space: {_gigabytes(left_bytes)} are still to come and "
+            f"{_gigabytes(free)} are free. Free some space and resume; what has arrived is kept.",
+        )
 
 
 def discard(target: Path) -> None:

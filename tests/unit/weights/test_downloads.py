@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,6 +22,7 @@ from desktop_app.weights.places import System
 from desktop_app.weights.shelf import Shelf
 from desktop_app.weights.transfer import Patience
 from tests.fakes.hub import FakeHub, Fault
+from tests.fakes.hub_files import I32, U16, Shape, header, key
 
 QUICK = Patience(0.01, 0.05, 20)
 
@@ -159,6 +161,80 @@ def test_after_a_restart_it_waits_as_paused_and_goes_on(queue: Queue, fake: Fake
         assert fake.log[1].range_start == item.done_bytes
     finally:
         again.close()
+
+
+def test_the_order_outlives_a_restart(queue: Queue, fake: FakeHub) -> None:
+    fake.rate = 500_000
+    first, second = queue.add("Q4_0"), queue.add("Q8_0")
+    queue.until(lambda item: item.id == first and item.done_bytes > 0)
+    queue.downloads.pause(second)
+    queue.downloads.move(second, 0)
+    queue.downloads.close()
+    again = queue.open()
+    try:
+        assert [item.id for item in again.snapshot()] == [second, first]
+        assert {item.state for item in again.snapshot()} == {"paused"}
+    finally:
+        again.close()
+
+
+def shards(folder: Path) -> list[Path]:
+    """Weights in two files, as makers cut those of more than 50 GB."""
+    tensors = Shape().tensors()
+    paths = []
+    for number in range(2):
+        keys = [key("split.no", U16, number), key("split.count", U16, 2)]
+        keys.append(key("split.tensors.count", I32, len(tensors)))
+        data = header(Shape(name="Big").keys() + keys if number == 0 else keys, tensors[number::2])
+        path = folder / f"big.F32-{number + 1:05d}-of-00002.gguf"
+        path.write_bytes(data + bytes(1_000_000))
+        paths.append(path)
+    return paths
+
+
+def test_all_parts_of_a_set_are_one_download(queue: Queue, fake: FakeHub) -> None:
+    one, two = shards(fake.folder / "maker" / "Tiny-GGUF")
+    sizes = [one.stat().st_size, two.stat().st_size]
+    fake.rate = 2_000_000
+    number = queue.add("F32")
+    # Paused in the second part; the first one is there already.
+    queue.until(lambda item: item.done_bytes > sizes[0] + 200_000)
+    queue.downloads.pause(number)
+    paused = queue.until(lambda item: item.state == "paused")
+    assert (paused.finished_files, paused.total_bytes) == (1, sum(sizes))
+    assert queue.files() == [one.name, two.name + ".part", two.name + ".part.json"]
+    [half] = queue.shelf.entries()
+    assert half.state == "incomplete"
+    fake.rate = 0
+    fake.log.clear()
+    queue.downloads.resume(number)
+    done = queue.downloads.wait(number, 20)
+    assert (done.state, done.done_bytes) == ("done", sum(sizes))
+    # Nothing of the first part came again.
+    assert {Path(r.path).name for r in fake.log if r.origin == "files"} == {two.name}
+    [entry] = queue.shelf.entries()
+    assert (entry.title, entry.state, entry.size_bytes) == ("Big", "ready", sum(sizes))
+    assert queue.files() == [one.name, two.name]
+    queue.shelf.verify(entry)
+    queue.shelf.remove(entry)
+    assert queue.files() == []
+
+
+def test_a_set_needs_room_for_all_of_its_parts(
+    queue: Queue, fake: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = shards(fake.folder / "maker" / "Tiny-GGUF")
+    usage = shutil.disk_usage(queue.folder)
+    # Room for either part, and for no two.
+    tight = usage._replace(free=(64 << 20) + parts[0].stat().st_size * 3 // 2)
+    monkeypatch.setattr("desktop_app.weights.transfer.shutil.disk_usage", lambda _path: tight)
+    fake.log.clear()
+    failed = queue.downloads.wait(queue.add("F32"), 20)
+    assert (failed.state, failed.error) == ("failed", "disk-full")
+    assert not [r for r in fake.log if r.origin == "files"]
+    monkeypatch.undo()
+    queue.downloads.resume(failed.id)
+    assert queue.downloads.wait(failed.id, 20).state == "done"
 
 
 def test_a_failure_is_kept_with_its_sentence_and_can_be_resumed(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -141,6 +142,30 @@ def test_a_drive_that_is_away_stays_listed(tmp_path: Path, shelf: Shelf, system:
     (tmp_path / "pulled").rename(alone.parent)
     assert {entry.state for entry in again.refresh()} == {"ready"}
     assert again.settings(again.find("Away")) == {"threads": 3}
+
+
+def test_an_unmounted_drive_leaves_an_empty_folder(
+    tmp_path: Path, shelf: Shelf, system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Drives of the system's list of mounts have a folder that stays when they are away."""
+    drive, plugged = tmp_path / "drive", [True]
+    mounted = os.path.ismount
+    monkeypatch.setattr(
+        "desktop_app.weights.shelf.os.path.ismount",
+        lambda path: plugged[0] if Path(path) == drive else mounted(path),
+    )
+    kept = file(drive / "a.gguf", "Away")
+    deleted = file(drive / "b.gguf", "Deleted")
+    shelf.add_folder(drive)
+    deleted.unlink()
+    assert [entry.title for entry in shelf.refresh()] == ["Away"]
+    kept.rename(tmp_path / "elsewhere")
+    plugged[0] = False
+    again = Shelf(tmp_path / "profile", system=system)
+    assert [(entry.title, entry.state) for entry in again.refresh()] == [("Away", "away")]
+    (tmp_path / "elsewhere").rename(kept)
+    plugged[0] = True
+    assert [entry.state for entry in again.refresh()] == ["ready"]
 
 
 def test_a_file_deleted_from_a_watched_folder_is_dropped(tmp_path: Path, shelf: Shelf) -> None:
