@@ -116,6 +116,7 @@ def _run(app: QApplication, profile: Profile, instance: SingleInstance) -> int:
         # The order matters: replies end and are written, then the writer ends, then the bridge.
         ending.release()
         window.hub.close()
+        window.files.close()
         session.close()
         library.close()
         bridge.close()

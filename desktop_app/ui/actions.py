@@ -32,6 +32,10 @@ MENUS: Final[dict[str, tuple[Command, ...]]] = {
         Command("open_weights", ("Ctrl+O",), "file-up"),
         Command("weights_page", ("Ctrl+Shift+G",), "download"),
         SEPARATOR,
+        Command("import_chats", (), "download"),
+        Command("export_chat", ("Ctrl+Shift+S",), "upload"),
+        Command("export_all", (), "upload"),
+        SEPARATOR,
         Command("trash", (), "trash-2"),
         Command("settings", ("Ctrl+,",), "settings"),
         SEPARATOR,
@@ -124,9 +128,12 @@ def chat_menu(parent: QWidget, actions: dict[str, QAction], *, pin: QAction) -> 
     menu.addAction(pin)
     menu.addAction(actions["show_prompt"])
     menu.addAction(actions["keep_only_path"])
+    menu.addAction(actions["export_chat"])
     menu.addSeparator()
     menu.addAction(actions["weights_page"])
     menu.addAction(actions["open_weights"])
+    menu.addAction(actions["import_chats"])
+    menu.addAction(actions["export_all"])
     menu.addAction(actions["trash"])
     menu.addAction(actions["settings"])
     menu.addAction(actions["shortcuts"])

@@ -29,6 +29,7 @@ from desktop_app.ui.bridge import Bridge
 from desktop_app.ui.chat_page import ChatPage
 from desktop_app.ui.controls import name_control
 from desktop_app.ui.dock import OUTLINE, SETTINGS, Dock
+from desktop_app.ui.exchange_desk import ExchangeDesk
 from desktop_app.ui.page_verbs import PageVerbs
 from desktop_app.ui.safe_text import visible
 from desktop_app.ui.sidebar import Sidebar
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from desktop_app.ui.chat_settings import ChatSettings
 
 _LIST_AFTER_MS = 120
+_NEED_A_CHAT = ("rename", "keep_only_path", "delete_chat", "show_prompt", "export_chat", "find")
 _HITS = 60
 _SCALE_STEP = 0.1
 _FIRST_SIZE = QSize(1280, 820)
@@ -66,6 +68,7 @@ class MainWindow(QMainWindow):
         self.sidebar = Sidebar()
         self.page = ChatPage(session, bridge)
         self.verbs = PageVerbs(self.page)
+        self.files = ExchangeDesk(self, session, bridge, self.page)
         self.weights = WeightsDesk(self, session, self.sidebar, self.page)
         self.dock = Dock(self._make_chat_settings, bridge)
         self.centre = QStackedWidget()
@@ -94,6 +97,9 @@ class MainWindow(QMainWindow):
             "new_chat": self.new_chat,
             "open_weights": self.weights.open_file,
             "weights_page": self.hub.show_page,
+            "import_chats": self.files.import_file,
+            "export_chat": self.files.export_chat,
+            "export_all": self.files.export_all,
             "trash": self.show_trash,
             "settings": self.show_settings,
             "quit": self.close,
@@ -221,6 +227,7 @@ class MainWindow(QMainWindow):
     def closeEvent(self, event: QCloseEvent) -> None:
         self.keep_state()
         self.hub.close()
+        self.files.close()
         super().closeEvent(event)
 
     def raise_up(self) -> None:
@@ -260,7 +267,7 @@ class MainWindow(QMainWindow):
         self.dock.show_chat(self.page.conversation)
         self.weights.show_choices()
         self._path_changed()
-        for key in ("rename", "keep_only_path", "delete_chat", "show_prompt", "find"):
+        for key in _NEED_A_CHAT:
             self.actions_by_key[key].setEnabled(bool(chat_id))
 
     def _path_changed(self) -> None:
