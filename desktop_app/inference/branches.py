@@ -68,6 +68,7 @@ class Branch:
     used: int = 0
     parked: bool = True  # nothing of its tokens is in memory only
     floor: int = 0  # from here on, sliding-window layers too have every position
+    private_from: int | None = None  # from here on, text that nobody sent: never parked
 
 
 class Branches:
@@ -98,16 +99,36 @@ class Branches:
 
     # --- lending -------------------------------------------------------------------------------
 
-    def take(self, tokens: Sequence[int], chat: str) -> Branch | None:
+    def take(
+        self, tokens: Sequence[int], chat: str, *, private_from: int | None = None
+    ) -> Branch | None:
         """Lend a branch for the prompt `tokens`; None when all are lent.
 
         `branch.tokens` is the part of the prompt that need not be read: the longest beginning that
         is resident or parked, but never all of it, because the last token's logits are wanted.
+        From `private_from` on the tokens are text that nobody sent yet: never parked, neither in
+        memory nor on disk, and gone with `drop_private` or when the place is wanted.
         """
         wanted = list(tokens)
         if self._can_roll_back:
-            return self._take_blocks(wanted, chat)
-        return self._take_whole(wanted, chat)
+            branch = self._take_blocks(wanted, chat)
+        else:
+            branch = self._take_whole(wanted, chat, keep=private_from is not None)
+        if branch is not None:
+            branch.private_from = private_from
+        return branch
+
+    def drop_private(self) -> None:
+        """Remove text that nobody sent from memory."""
+        for branch in self._branches:
+            if branch.busy or branch.private_from is None:
+                continue
+            if self._can_roll_back and self._can_go_on(branch, branch.private_from):
+                if len(branch.tokens) > branch.private_from:
+                    self._cut(branch, branch.private_from)
+                branch.private_from = None
+            else:
+                self._vacate(branch)
 
     def _take_blocks(self, wanted: list[int], chat: str) -> Branch | None:
         most = len(wanted) - 1
@@ -137,7 +158,8 @@ class Branches:
         self._fetch(chosen, wanted[:most])
         return chosen
 
-    def _take_whole(self, wanted: list[int], chat: str) -> Branch | None:
+    def _take_whole(self, wanted: list[int], chat: str, *, keep: bool) -> Branch | None:
+        """`keep`: what the branch holds now is wanted again, without what comes behind it."""
         most = len(wanted) - 1
         best = None
         for branch in self._branches:
@@ -149,6 +171,8 @@ class Branches:
         if saved is not None and best is not None and len(saved.tokens) <= len(best.tokens):
             saved = None
         if best is not None and saved is None and not best.busy:
+            if keep and not best.parked:
+                self._park(best)
             self._lend(best, chat)
             return best
         spare = self._spare()
@@ -260,7 +284,8 @@ class Branches:
 
     def _park(self, branch: Branch, *, limit: int = 0) -> None:
         """Keep what is in memory only; at most `limit` blocks of it (0: all)."""
-        if not branch.tokens:
+        tokens = branch.tokens[: branch.private_from]
+        if not tokens or (not self._can_roll_back and len(tokens) < len(branch.tokens)):
             branch.parked = True
             return
         if not self._can_roll_back:
@@ -268,7 +293,7 @@ class Branches:
             self._parking.add_checkpoint(branch.tokens, data, branch.chat)
             branch.parked = True
             return
-        found = self._parking.match(branch.tokens)
+        found = self._parking.match(tokens)
         node: Block | None = None
         offset = done = 0
         if found:
@@ -276,20 +301,20 @@ class Branches:
             done = node.start + offset
             self._parking.note(node, branch.chat, offset)
         saved = 0
-        while done < len(branch.tokens):
+        while done < len(tokens):
             if limit and saved == limit:
                 return
             grows = node is not None and offset == len(node.tokens) and self._parking.can_grow(node)
             start = node.start if node is not None and grows else done
-            end = min(start + BLOCK_TOKENS, len(branch.tokens))
+            end = min(start + BLOCK_TOKENS, len(tokens))
             if not self._has_window(branch, start, end):
                 break  # cells of its windows are gone: the rest would be saved with holes
             data = self._save(branch, start, end)
-            tokens = branch.tokens[start:end]
+            piece = tokens[start:end]
             if node is not None and grows:
-                node = self._parking.grow(node, tokens, data, branch.chat)
+                node = self._parking.grow(node, piece, data, branch.chat)
             else:
-                node = self._parking.add(node, offset, tokens, data, branch.chat)
+                node = self._parking.add(node, offset, piece, data, branch.chat)
             offset, done, saved = end - start, end, saved + 1
         branch.parked = True
 
@@ -395,3 +420,4 @@ class Branches:
         if branch.tokens or self._memory.span(branch.sequence)[1] >= 0:
             self._memory.remove(branch.sequence)
         branch.tokens, branch.chat, branch.parked, branch.floor = [], "", True, 0
+        branch.private_from = None

@@ -18,12 +18,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Generic, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeVar, cast
 
 import desktop_app
 from desktop_app.errors import KnownError
-from desktop_app.inference.child import Child
-from desktop_app.inference.parked_files import forget_on_disk
 from desktop_app.inference.protocol import (
     PROTOCOL_VERSION,
     Cancel,
@@ -35,10 +33,12 @@ from desktop_app.inference.protocol import (
     Forget,
     Forgotten,
     GenerateRequest,
+    HasRead,
     Hello,
     Loaded,
     LoadedWeights,
     ProtocolError,
+    ReadAhead,
     Rendered,
     RenderRequest,
     SetThreads,
@@ -48,6 +48,9 @@ from desktop_app.inference.protocol import (
     decode_event,
     encode,
 )
+
+if TYPE_CHECKING:
+    from desktop_app.inference.child import Child
 
 State = Literal["off", "loading", "ready", "crashed"]
 Listener = Callable[[Event], None]
@@ -169,6 +172,14 @@ class Engine:
         """The prompt that these messages would make: its text and tokens."""
         return self._ask(RenderRequest(tuple(messages), template, continue_last), None)
 
+    def read_ahead(self, request: ReadAhead) -> Job[HasRead]:
+        """Read what is being typed before it is sent, while the engine has nothing else to do.
+
+        It never starts a child and never waits for weights: then nothing is read.  The future may
+        fail with what the request itself would fail with (a prompt that is too long, …).
+        """
+        return self._ask(request, None)
+
     def forget(self, chats: Iterable[str]) -> Job[None]:
         """Erase what the branch cache keeps for these conversations."""
         return self._ask(Forget(tuple(chats)), None)
@@ -246,8 +257,12 @@ class Engine:
                 self._settle(job.id, Unloaded())
             elif isinstance(command, Forget) and self._child is None:
                 if self._cache_dir is not None:
+                    from desktop_app.inference.parked_files import forget_on_disk
+
                     forget_on_disk(self._cache_dir, command.chats)
                 self._settle(job.id, Forgotten())
+            elif isinstance(command, ReadAhead) and (self._child is None or self.loaded is None):
+                self._settle(job.id, HasRead(0, 0, 0))
             elif isinstance(command, WeightsSpec):
                 if self._check is not None:
                     self._check(Path(command.path))
@@ -297,6 +312,9 @@ class Engine:
     # --- the child's life ----------------------------------------------------------------------
 
     def _start_child(self) -> None:
+        # Here: what starts processes is no part of the start of the window.
+        from desktop_app.inference.child import Child
+
         try:
             self._child = Child(
                 self._command,
@@ -358,7 +376,7 @@ class Engine:
             self.loaded, self._wanted = event.info, cast("WeightsSpec", running.command)
             self.state = "ready"
             result = event.info
-        elif isinstance(event, Rendered):
+        elif isinstance(event, Rendered | HasRead):
             result = event
         elif isinstance(event, Failed):
             if isinstance(running.command, WeightsSpec) and self.state == "loading":

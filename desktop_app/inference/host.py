@@ -37,9 +37,11 @@ from desktop_app.inference.protocol import (
     Forget,
     Forgotten,
     GenerateRequest,
+    HasRead,
     Hello,
     Loaded,
     LoadProgress,
+    ReadAhead,
     Rendered,
     RenderRequest,
     SetThreads,
@@ -49,6 +51,7 @@ from desktop_app.inference.protocol import (
     decode_command,
     encode,
 )
+from desktop_app.inference.reading_ahead import AheadPlan
 from desktop_app.inference.renderer import Renderer
 from desktop_app.inference.writer import Prepared
 
@@ -122,6 +125,9 @@ class Host:
                         engine.writer.cancel(job, command.draft)
                 else:
                     self._tasks.put(partial(self._handle, job, command))
+                    engine = self._engine
+                    if engine is not None and isinstance(command, WeightsSpec | Unload | Forget):
+                        engine.writer.ahead.interrupt()
         # The app is gone, or wants us to be: no clean-up that could take a moment.
         self._renderer.close()
         os._exit(0)
@@ -146,6 +152,7 @@ class Host:
                 self._wire.send(job, Unloaded())
             elif isinstance(command, Forget):
                 if engine is not None:
+                    engine.writer.ahead.drop()
                     engine.branches.forget(command.chats)
                 self._wire.send(job, Forgotten())
             elif isinstance(command, SetThreads):
@@ -156,10 +163,19 @@ class Host:
             elif isinstance(command, GenerateRequest):
                 asked_at = time.perf_counter()
                 self._prompts.put(partial(self._build, job, command, engine, asked_at))
+            elif isinstance(command, ReadAhead):
+                self._read_ahead(job, command, engine)
             elif isinstance(command, RenderRequest):
                 self._prompts.put(partial(self._render, job, command, engine))
         except KnownError as error:
             self._wire.send(job, Failed.of(error))
+
+    def _read_ahead(self, job: int, request: ReadAhead, engine: LoadedEngine) -> None:
+        if request.messages:
+            self._prompts.put(partial(self._plan_ahead, job, request, engine))
+            return
+        engine.writer.ahead.drop()
+        self._wire.send(job, HasRead(0, 0, 0))
 
     def _load(self, job: int, spec: WeightsSpec) -> None:
         self._unload()
@@ -213,6 +229,7 @@ class Host:
             self._wire.send(job, Failed.of(error))
             return
         self._tasks.put(partial(self._begin, prepared, engine))
+        engine.writer.ahead.interrupt(unless=prepared.tokens)
 
     def _begin(self, prepared: Prepared, engine: LoadedEngine) -> None:
         if self._engine is engine:
@@ -220,6 +237,20 @@ class Host:
             engine.writer.begin(prepared)
         else:
             self._wire.send(prepared.job, Failed.of(_nothing_loaded()))
+
+    def _plan_ahead(self, job: int, request: ReadAhead, engine: LoadedEngine) -> None:
+        try:
+            plan = engine.prepare_ahead(job, request)
+        except KnownError as error:
+            self._wire.send(job, Failed.of(error))
+            return
+        self._tasks.put(partial(self._begin_ahead, plan, engine))
+
+    def _begin_ahead(self, plan: AheadPlan, engine: LoadedEngine) -> None:
+        if self._engine is engine:
+            engine.writer.begin_ahead(plan)
+        else:
+            self._wire.send(plan.job, HasRead(0, 0, 0))
 
     def _render(self, job: int, request: RenderRequest, engine: LoadedEngine) -> None:
         try:

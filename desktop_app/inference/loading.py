@@ -19,12 +19,15 @@ from desktop_app.inference.prompt import Boundary, PromptBuilder
 from desktop_app.inference.protocol import (
     GenerateRequest,
     LoadedWeights,
+    ReadAhead,
     Rendered,
     RenderRequest,
     ThreadSpeed,
     WeightsSpec,
 )
+from desktop_app.inference.reading_ahead import AheadPlan
 from desktop_app.inference.renderer import Renderer
+from desktop_app.inference.sampling import Sampling
 from desktop_app.inference.thread_keeper import ThreadKeeper, choose
 from desktop_app.inference.threads import Chooser, Others, told
 from desktop_app.inference.writer import BATCH_TOKENS, Prepared, Send, Writer
@@ -111,12 +114,11 @@ class LoadedEngine:
             if not all(0 <= t < self.context.vocabulary_size for t in request.prompt_tokens):
                 raise KnownError("prompt-invalid", "The prompt has tokens that do not exist.")
             return Prepared(job, request, request.prompt_tokens, asked_at)
-        reply = min(sampling.max_tokens or _REPLY_ROOM, _REPLY_ROOM, length // 4)
         fitted = self._builder.fit(
             request.messages,
             template=request.template,
             continue_last=request.continue_last,
-            budget=length - reply,
+            budget=self._budget(sampling),
             boundary=self._boundaries.get(request.chat) if request.chat else None,
         )
         if request.chat and fitted.boundary is not None:
@@ -139,6 +141,24 @@ class LoadedEngine:
                 "notes": list(plan.notes),
             },
         )
+
+    def prepare_ahead(self, job: int, request: ReadAhead) -> AheadPlan:
+        """The beginning of a prompt whose last message is still being typed.
+
+        No turn is left out for good by it: the boundary of the chat stays as it is.
+        """
+        tokens, words_from = self._builder.begun(
+            request.messages,
+            template=request.template,
+            budget=self._budget(request.sampling.checked()),
+            boundary=self._boundaries.get(request.chat) if request.chat else None,
+        )
+        return AheadPlan(job, tokens, words_from, request.chat)
+
+    def _budget(self, sampling: Sampling) -> int:
+        """Tokens that a prompt may have, so that there is room for a reply."""
+        length = self.context.length
+        return length - min(sampling.max_tokens or _REPLY_ROOM, _REPLY_ROOM, length // 4)
 
     def render(self, request: RenderRequest) -> Rendered:
         """The prompt of these messages, whole: nothing is left out."""

@@ -160,6 +160,62 @@ class PromptBuilder:
 
         return fit_turns(build, messages, budget, boundary)
 
+    def begun(
+        self,
+        messages: Sequence[ChatMessage],
+        *,
+        budget: int,
+        template: str = "auto",
+        boundary: Boundary | None = None,
+        now: float | None = None,
+    ) -> tuple[tuple[int, ...], int]:
+        """The prompt up to the end of the last message's words, which are still being written.
+
+        Returns its tokens, and how many of them stand before these words.  With more words only the
+        last tokens may become others.  Nothing where the template does not show the words as they
+        are.  Budget, boundary and KnownErrors as in `fit`.
+        """
+        words_from = 0
+
+        def build(kept: Sequence[ChatMessage]) -> PromptPlan:
+            nonlocal words_from
+            plan, words_from = self._begun(kept, template, now)
+            return plan
+
+        fitted = fit_turns(build, messages, budget, boundary)
+        return fitted.plan.tokens, words_from
+
+    def _begun(
+        self, messages: Sequence[ChatMessage], template: str, now: float | None
+    ) -> tuple[PromptPlan, int]:
+        """The plan that ends with the last message's words, and the tokens before these."""
+        turns = [_cleaned(message) for message in messages]
+        turns = [message for message in turns if message.text or message.role != "system"]
+        if not turns or not turns[-1].text.strip():
+            raise _empty()
+        style = self._style(template)
+        bodies = [text for message in turns for text in (message.text, message.reasoning)]
+        shield = Shield(style.marks, bodies, style.source)
+        masked = [
+            replace(
+                message, text=shield.mask(message.text), reasoning=shield.mask(message.reasoning)
+            )
+            for message in turns
+        ]
+        words = masked[-1].text.strip()
+        job = _Rendering(self._renderer, style, self._lexicon, shield, now)
+        marked = replace(masked[-1], text=words + shield.sentinel)
+        rendered = job.opened([*masked[:-1], marked])
+        end = rendered.rfind(shield.sentinel)
+        start = end - len(words)
+        if end < 0 or rendered[start:end] != words:
+            raise _empty()
+        plan = self._finish(style, shield, rendered[:end], masked, False, job.notes)
+        _, before = self._tokens(style, shield, rendered[:start], masked[:-1])
+        pairs = enumerate(zip(plan.tokens, before, strict=False))
+        differs = (at for at, (ours, other) in pairs if ours != other)
+        return plan, next(differs, min(len(plan.tokens), len(before)))
+
     # --- styles --------------------------------------------------------------------------------
 
     def _resolve(self, template: str) -> tuple[str, str]:
@@ -268,16 +324,7 @@ class PromptBuilder:
         continue_last: bool,
         notes: tuple[str, ...],
     ) -> PromptPlan:
-        vocab = self._vocab
-        bos = self._lexicon.text_of(vocab.bos_id)
-        adds_bos = vocab.add_bos and vocab.bos_id >= 0 and vocab.kind != "rwkv"
-        if bos and (adds_bos or style.drop_bos):
-            while rendered.lstrip().startswith(bos):
-                rendered = rendered.lstrip()[len(bos) :]
-        own = _own_tokens(vocab, shield, rendered, masked)
-        tokens = tokens_of(self._lexicon, shield, rendered, own)
-        if adds_bos and not style.drop_bos and tokens[:1] != [vocab.bos_id]:
-            tokens.insert(0, vocab.bos_id)
+        rendered, tokens = self._tokens(style, shield, rendered, masked)
         if not tokens:
             raise _empty()
         is_open = style.reasoning is not None and (
@@ -294,6 +341,22 @@ class PromptBuilder:
             template_hash=style.hash,
             notes=notes,
         )
+
+    def _tokens(
+        self, style: _Style, shield: Shield, rendered: str, masked: Sequence[ChatMessage]
+    ) -> tuple[str, list[int]]:
+        """The text without a BOS that the vocabulary adds by itself, and its tokens with it."""
+        vocab = self._vocab
+        bos = self._lexicon.text_of(vocab.bos_id)
+        adds_bos = vocab.add_bos and vocab.bos_id >= 0 and vocab.kind != "rwkv"
+        if bos and (adds_bos or style.drop_bos):
+            while rendered.lstrip().startswith(bos):
+                rendered = rendered.lstrip()[len(bos) :]
+        own = _own_tokens(vocab, shield, rendered, masked)
+        tokens = tokens_of(self._lexicon, shield, rendered, own)
+        if adds_bos and not style.drop_bos and tokens[:1] != [vocab.bos_id]:
+            tokens.insert(0, vocab.bos_id)
+        return rendered, tokens
 
 
 class _Rendering:

@@ -22,7 +22,7 @@ from typing import Any, Final, Literal, TypeVar, Union, cast
 from desktop_app.errors import KnownError
 from desktop_app.inference.sampling import Sampling
 
-PROTOCOL_VERSION: Final = 1
+PROTOCOL_VERSION: Final = 2
 
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 Kind = Literal["text", "reasoning"]
@@ -90,6 +90,23 @@ class GenerateRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class ReadAhead:
+    """Read the beginning of the prompt that these messages would make, while nothing else is to do.
+
+    The last message is being typed: only what stands before the end of its words is read, nothing
+    is written, and what is read of it is kept in memory only, until a request comes or it is
+    dropped.  Replaces what was read ahead before; without messages that is dropped from memory.
+    Answered by `HasRead`, at the latest when somebody else needs the engine.  `sampling`,
+    `template` and `chat` as in the request that will follow.
+    """
+
+    messages: tuple[ChatMessage, ...] = ()
+    sampling: Sampling = field(default_factory=Sampling)
+    template: str = "auto"
+    chat: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class RenderRequest:
     """Tell the text and tokens of a prompt without writing anything."""
 
@@ -124,7 +141,16 @@ class SetThreads:
     threads: int
 
 
-Command = WeightsSpec | GenerateRequest | RenderRequest | Cancel | Unload | Forget | SetThreads
+Command = (
+    WeightsSpec
+    | GenerateRequest
+    | ReadAhead
+    | RenderRequest
+    | Cancel
+    | Unload
+    | Forget
+    | SetThreads
+)
 
 
 # --- events ------------------------------------------------------------------------------------
@@ -297,6 +323,19 @@ class Rendered:
 
 
 @dataclass(frozen=True, slots=True)
+class HasRead:
+    """Reading ahead is over or was given up.
+
+    Of `total` tokens `kept` were known and `read` were read; when these are fewer, somebody else
+    needed the engine.
+    """
+
+    total: int
+    kept: int
+    read: int
+
+
+@dataclass(frozen=True, slots=True)
 class Failed:
     """The job failed; nothing else follows for it."""
 
@@ -325,12 +364,14 @@ Event = (
     | Piece
     | Finished
     | Rendered
+    | HasRead
     | Failed
 )
 
 _COMMANDS: Final[Mapping[str, type[Command]]] = {
     "load": WeightsSpec,
     "generate": GenerateRequest,
+    "read_ahead": ReadAhead,
     "render": RenderRequest,
     "cancel": Cancel,
     "unload": Unload,
@@ -347,6 +388,7 @@ _EVENTS: Final[Mapping[str, type[Event]]] = {
     "piece": Piece,
     "finished": Finished,
     "rendered": Rendered,
+    "has_read": HasRead,
     "failed": Failed,
 }
 _NAMES: Final[Mapping[type, str]] = {

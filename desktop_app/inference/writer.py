@@ -1,8 +1,14 @@
 """Writes replies: several chats and drafts at once, in shared batches.
 
-Each step of `Writer` is one batch: one token for each draft that writes, and a piece of each prompt
-that is still being read, so that a long prompt never silences the others.  An aborted batch counts
-for nobody: no token is remembered and no sampler moves before a batch is done.
+Each step of `Writer` is one batch: one token for each draft that writes, and a piece of the prompts
+that are still being read, the shortest first, so that a long prompt neither silences those who
+write nor holds up who asks a short question (`pacing`).  An aborted batch counts for nobody: no
+token is remembered and no sampler moves before a batch is done.  A batch that llama.cpp refuses is
+tried again request by request, so that only the one with the fault fails.
+
+When the cells are used up, what came last is put aside until somebody has ended: its branch is
+parked, and later it goes on from where it was.  Only a reply that has the whole context for itself
+ends in "overflow".
 
 For the engine child's main thread, except `cancel`.
 """
@@ -12,7 +18,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Final
 
@@ -20,6 +26,7 @@ from desktop_app.errors import KnownError
 from desktop_app.inference.branches import Branch, Branches
 from desktop_app.inference.context import Batch, Context, Outcome, SamplerChain
 from desktop_app.inference.llama import Vocabulary
+from desktop_app.inference.pacing import Pace
 from desktop_app.inference.protocol import (
     Counters,
     Event,
@@ -27,19 +34,19 @@ from desktop_app.inference.protocol import (
     Finish,
     Finished,
     GenerateRequest,
+    HasRead,
     Json,
     Kind,
     Piece,
     ReadProgress,
     Timings,
 )
+from desktop_app.inference.reading_ahead import AheadPlan, ReadingAhead
 from desktop_app.inference.reasoning import ReasoningMarkers
 from desktop_app.inference.sampling import MAX_SEED
 from desktop_app.inference.text import ReplyText
 
 BATCH_TOKENS: Final = 512
-_SHARED_READ_TOKENS: Final = 96
-"""Tokens of a prompt read in one step while something else writes."""
 _FLUSH_S: Final = 0.033
 _PROGRESS_S: Final = 0.1
 
@@ -63,14 +70,14 @@ class Prepared:
 
 
 class _Draft:
-    """One reply that is being written."""
+    """One reply that is being written; `branch` is None while it is put aside."""
 
     def __init__(
         self, prepared: Prepared, number: int, seed: int, branch: Branch, chain: SamplerChain
     ) -> None:
-        self.number, self.seed, self.branch, self.chain = number, seed, branch, chain
-        self.written: list[int] = []
-        self.pending = -1
+        self.number, self.seed, self.chain = number, seed, chain
+        self.branch: Branch | None = branch
+        self.written: list[int] = []  # the last of them is yet to be evaluated
         self.first_at = 0.0
         self.text = ReplyText(
             stops=(*prepared.stops, *prepared.request.sampling.stops),
@@ -100,6 +107,14 @@ class _Job:
     def reading(self) -> bool:
         return self.branch is not None and bool(self.waiting)
 
+    def missing(self, draft: _Draft) -> list[int]:
+        """What a draft that was put aside must read again before it goes on."""
+        assert draft.branch is not None
+        tokens, done = self.prepared.tokens, len(draft.branch.tokens)
+        if done >= len(tokens):
+            return draft.written[done - len(tokens) : -1]
+        return [*tokens[done:], *draft.written[:-1]]
+
     @property
     def over(self) -> bool:
         return not self.waiting and not self.drafts
@@ -107,13 +122,17 @@ class _Job:
 
 @dataclass(slots=True)
 class _Row:
-    """What one row of a batch belongs to: tokens of a prompt, or the last token of a draft."""
+    """What one row of a batch belongs to: tokens of a prompt, or the last token of a draft.
+
+    With `again`, tokens that a draft had read before it was put aside.
+    """
 
     job: _Job
     tokens: list[int]
     branch: Branch
     index: int
     draft: _Draft | None = None
+    again: bool = False
 
 
 class Writer:
@@ -131,9 +150,13 @@ class Writer:
     ) -> None:
         """`facts` go into every reply's turn; `read_tokens` is the longest step of reading."""
         self._context, self._vocabulary, self._branches = context, vocabulary, branches
-        self._send, self._facts, self._read_tokens = send, facts, read_tokens
+        self._send, self._facts = send, facts
         self._batch = Batch(BATCH_TOKENS)
+        self._pace = Pace(read_tokens)
+        self.ahead = ReadingAhead(context, branches, self._batch, self._pace, send)
         self._jobs: list[_Job] = []
+        self._apart: list[int] = []  # jobs to be tried alone, after a batch was refused
+        self._full = False  # nothing is taken up until somebody has ended
         self._lock = threading.Lock()  # guards the two below, which `cancel` touches
         self._cancelled: set[tuple[int, int | None]] = set()
         self._in_step: frozenset[int] = frozenset()
@@ -142,10 +165,11 @@ class Writer:
     @property
     def active(self) -> bool:
         """Whether anything is to be read or written."""
-        return bool(self._jobs)
+        return bool(self._jobs) or self.ahead.active
 
     def begin(self, prepared: Prepared) -> None:
         """Take up a request; it waits until a sequence is free.  Job numbers only grow."""
+        self.ahead.give_way()
         self._newest = max(self._newest, prepared.job)
         request = prepared.request
         seeds = list(request.seeds[: request.drafts])
@@ -153,6 +177,13 @@ class Writer:
             seed = request.sampling.for_draft(number).seed
             seeds.append(random.randrange(MAX_SEED + 1) if seed is None else seed)
         self._jobs.append(_Job(prepared, seeds))
+
+    def begin_ahead(self, plan: AheadPlan) -> None:
+        """Read what is being typed, as long as nobody needs the engine."""
+        if self._jobs:
+            self._send(plan.job, HasRead(len(plan.tokens), 0, 0))
+        else:
+            self.ahead.begin(plan)
 
     def cancel(self, job: int, draft: int | None) -> None:
         """Stop a job or one of its drafts, in the middle of a step if need be.  Any thread."""
@@ -168,6 +199,7 @@ class Writer:
 
     def cancel_all(self) -> None:
         """End every reply where it stands."""
+        self.ahead.drop()
         for job in self._jobs:
             self._cancel(job, None)
         self._jobs.clear()
@@ -175,6 +207,10 @@ class Writer:
     def step(self) -> None:
         """Read and write one batch."""
         self._apply_cancels()
+        if not self._jobs:
+            if self.ahead.active:
+                self.ahead.step()
+            return
         self._admit()
         rows = self._fill()
         if not rows:
@@ -184,11 +220,13 @@ class Writer:
             if any((job, None) in self._cancelled for job in self._in_step):
                 self._in_step = frozenset()
                 return  # cancelled since the batch was filled
+        started = time.perf_counter()
         outcome = self._decode(rows)
         with self._lock:
             self._in_step = frozenset()
             self._context.abort(on=False)
         if outcome == "done":
+            self._pace.took(len(self._batch), time.perf_counter() - started)
             self._after(rows)
         elif outcome == "aborted":
             for row in rows:
@@ -198,18 +236,32 @@ class Writer:
         self._jobs = [job for job in self._jobs if not job.over]
 
     def _decode(self, rows: list[_Row]) -> Outcome | None:
-        """Evaluate the batch; None when llama.cpp refuses it, and then its jobs have failed."""
+        """Evaluate the batch; None when llama.cpp refuses it.
+
+        A batch of several requests is then tried again one by one; a request that is refused alone
+        fails.
+        """
+        jobs = {row.job.id: row.job for row in rows}
         try:
-            return self._context.decode(self._batch)
+            outcome = self._context.decode(self._batch)
         except KnownError as error:
-            for job in {row.job.id: row.job for row in rows}.values():
-                branches = [draft.branch for draft in job.drafts.values()]
+            for row in rows:
+                self._branches.rewind(row.branch)
+            if len(jobs) > 1:
+                self._apart = list(jobs)
+                return None
+            self._apart = self._apart[1:]
+            for job in jobs.values():
+                branches = [draft.branch for draft in job.drafts.values() if draft.branch]
                 if job.reading and job.branch is not None:
                     branches.append(job.branch)
                 self._fail(job, error)
                 for branch in branches:
                     self._branches.drop(branch)
             return None
+        if outcome == "done":
+            self._apart = self._apart[1:]
+        return outcome
 
     # --- one step ------------------------------------------------------------------------------
 
@@ -224,55 +276,95 @@ class Writer:
         self._jobs = [job for job in self._jobs if not job.over]
 
     def _admit(self) -> None:
-        """Give waiting jobs their branches, in the order they came."""
+        """Give waiting jobs, and drafts that were put aside, their branches, the oldest first."""
+        if self._full and any(self._lent()):
+            return
+        self._full = False
         for job in self._jobs:
+            chat = job.prepared.request.chat
+            for draft in job.drafts.values():
+                if draft.branch is None:
+                    draft.branch = self._branches.take((*job.prepared.tokens, *draft.written), chat)
+                    if draft.branch is None:
+                        return
             if job.branch is not None or not job.waiting:
                 continue
-            branch = self._branches.take(job.prepared.tokens, job.prepared.request.chat)
+            branch = self._branches.take(job.prepared.tokens, chat)
             if branch is None:
                 return
             job.branch, job.kept = branch, len(branch.tokens)
-            job.read_from = time.perf_counter()
+            job.read_from = job.read_from or time.perf_counter()
             self._tell_progress(job, force=True)
+
+    def _lent(self) -> Iterator[tuple[_Job, _Draft | None]]:
+        """Who has a branch, the oldest first; None for a prompt that is being read."""
+        for job in self._jobs:
+            for number in sorted(job.drafts):
+                if job.drafts[number].branch is not None:
+                    yield job, job.drafts[number]
+            if job.reading:
+                yield job, None
 
     def _fill(self) -> list[_Row]:
         """Put the next tokens of everybody into the batch."""
         self._batch.clear()
+        jobs = self._jobs
+        while self._apart and not (found := [j for j in jobs if j.id == self._apart[0]]):
+            self._apart = self._apart[1:]
+        if self._apart:
+            jobs = found
         rows: list[_Row] = []
         full: list[tuple[_Job, _Draft]] = []
-        for job in self._jobs:
+        readers: list[tuple[int, _Job, _Draft | None, Branch, Sequence[int]]] = []
+        for job in jobs:
             for draft in job.drafts.values():
-                if len(draft.branch.tokens) >= self._context.length:
-                    full.append((job, draft))
+                branch = draft.branch
+                if branch is None:
                     continue
-                tokens = [draft.pending]
-                first, sequence = len(draft.branch.tokens), draft.branch.sequence
-                index = self._batch.add(tokens, first, sequence, output=True)
-                rows.append(_Row(job, tokens, draft.branch, index, draft))
+                if len(branch.tokens) >= self._context.length:
+                    full.append((job, draft))
+                elif missing := job.missing(draft):
+                    readers.append((len(missing), job, draft, branch, missing))
+                else:
+                    tokens = draft.written[-1:]
+                    first, sequence = len(branch.tokens), branch.sequence
+                    index = self._batch.add(tokens, first, sequence, output=True)
+                    rows.append(_Row(job, tokens, branch, index, draft))
+            if job.reading and job.branch is not None:
+                done = len(job.branch.tokens)
+                left = job.prepared.tokens[done:]
+                readers.append((len(left), job, None, job.branch, left))
         for job, draft in full:
             self._finish(job, draft, "overflow")
-        room = BATCH_TOKENS - len(self._batch)
-        budget = min(room, _SHARED_READ_TOKENS if rows else self._read_tokens)
-        readers = [job for job in self._jobs if job.reading]
-        for place, job in enumerate(readers):
-            branch = job.branch
-            assert branch is not None
-            done, total = len(branch.tokens), len(job.prepared.tokens)
-            limit = self._branches.read_limit(branch, total)
-            size = min(limit - done, max(1, budget // (len(readers) - place)))
-            if size > budget:
-                break
-            tokens = list(job.prepared.tokens[done : done + size])
-            index = self._batch.add(tokens, done, branch.sequence, output=done + size == total)
-            rows.append(_Row(job, tokens, branch, index))
-            budget -= size
+        self._fill_reading(rows, sorted(readers, key=lambda reader: reader[0]))
         return rows
+
+    def _fill_reading(
+        self,
+        rows: list[_Row],
+        readers: list[tuple[int, _Job, _Draft | None, Branch, Sequence[int]]],
+    ) -> None:
+        """Fill what room there is with pieces of prompts, whose ends are nearest first."""
+        budget = min(BATCH_TOKENS - len(self._batch), self._pace.tokens(len(rows)))
+        for left, job, draft, branch, tokens in readers:
+            done = len(branch.tokens)
+            limit = self._branches.read_limit(branch, done + left) if draft is None else done + left
+            size = min(limit - done, budget)
+            if size <= 0:
+                return
+            ends = draft is None and size == left
+            piece = list(tokens[:size])
+            index = self._batch.add(piece, done, branch.sequence, output=ends)
+            rows.append(_Row(job, piece, branch, index, draft, again=draft is not None))
+            budget -= size
 
     def _after(self, rows: list[_Row]) -> None:
         """The batch is in memory: remember its tokens and choose the next ones."""
         for row in rows:
             row.branch.tokens.extend(row.tokens)
         for row in rows:
+            if row.again:
+                continue
             if row.draft is not None:
                 self._choose(row.job, row.draft, row.index)
                 continue
@@ -285,32 +377,30 @@ class Writer:
                 self._start_drafts(job, row.branch, row.index)
 
     def _make_room(self) -> None:
-        """The cells are used up: drop what nobody uses, else end or put back what came last."""
+        """The cells are used up: drop what nobody uses, else put aside what came last."""
         if self._branches.make_room():
             return
-        readers = [job for job in self._jobs if job.reading]
-        if readers and len(self._jobs) > 1:
-            job = readers[-1]
-            assert job.branch is not None
-            self._branches.give_back(job.branch)
-            job.branch, job.evaluated = None, 0
+        lent = list(self._lent())
+        job, draft = lent[-1]
+        if len(lent) > 1:
+            self._full = True
+            if draft is not None and draft.branch is not None:
+                self._branches.give_back(draft.branch)
+                draft.branch = None
+            elif job.branch is not None:
+                self._branches.give_back(job.branch)
+                job.branch = None
             self._branches.make_room()
-            self._jobs.remove(job)
-            self._jobs.append(job)
-            if any(other.drafts for other in self._jobs):
-                return
-        for job in reversed(self._jobs):
-            if job.drafts:
-                self._finish(job, max(job.drafts.values(), key=lambda d: d.number), "overflow")
-                return
-        job = self._jobs[-1]
-        self._fail(
-            job,
-            KnownError(
-                "context-full",
-                "The context is full. Choose a longer context, or start a new chat.",
-            ),
-        )
+        elif draft is not None:
+            self._finish(job, draft, "overflow")
+        else:
+            self._fail(
+                job,
+                KnownError(
+                    "context-full",
+                    "The context is full. Choose a longer context, or start a new chat.",
+                ),
+            )
 
     # --- drafts --------------------------------------------------------------------------------
 
@@ -345,7 +435,6 @@ class Writer:
         if token in vocabulary.ends_turn:
             self._finish(job, draft, "stop")
             return
-        draft.pending = token
         draft.written.append(token)
         draft.unsent += 1
         piece = vocabulary.token_piece(token)
@@ -403,7 +492,8 @@ class Writer:
         self._tell_finished(job, draft.number, draft.seed, finish, timings, tokens, count)
         draft.chain.close()
         del job.drafts[draft.number]
-        if keep:
+        self._full = False
+        if keep and draft.branch is not None:
             self._branches.give_back(draft.branch)
 
     def _tell_finished(
@@ -450,6 +540,7 @@ class Writer:
                 self._tell_finished(job, waiting, job.seeds[waiting], "cancelled", timings, (), 0)
                 if not job.waiting and job.branch is not None and not job.drafts:
                     self._branches.give_back(job.branch)
+                    self._full = False
         for draft in list(job.drafts.values()):
             if number in (None, draft.number):
                 self._finish(job, draft, "cancelled")
@@ -457,7 +548,9 @@ class Writer:
     def _fail(self, job: _Job, error: KnownError) -> None:
         for draft in list(job.drafts.values()):
             draft.chain.close()
-            self._branches.give_back(draft.branch)
+            if draft.branch is not None:
+                self._branches.give_back(draft.branch)
+        self._full = False
         if job.reading and job.branch is not None:
             self._branches.give_back(job.branch)
         job.drafts.clear()
