@@ -314,8 +314,17 @@ class _Transport(httpx2.BaseTransport):
             content=request.stream,
             extensions=request.extensions,
         )
-        with _as_httpx():
-            response = self._pool(url).handle_request(inner)
+        proxy = proxy_for(url.scheme, url.host)
+        try:
+            with _as_httpx():
+                response = self._pool(proxy).handle_request(inner)
+        except httpx2.ProxyError as error:
+            if str(error).startswith(("407", "403")):
+                raise _proxy_error(str(error)) from error
+            raise  # one that is overloaded: worth another try
+        if proxy and response.status == 407:
+            response.close()
+            raise _proxy_error("407")
         assert isinstance(response.stream, Iterable)
         return httpx2.Response(
             status_code=response.status,
@@ -333,8 +342,7 @@ class _Transport(httpx2.BaseTransport):
             with contextlib.suppress(RuntimeError):
                 pool.close()
 
-    def _pool(self, url: httpx2.URL) -> httpcore2.ConnectionPool:
-        proxy = proxy_for(url.scheme, url.host)
+    def _pool(self, proxy: str) -> httpcore2.ConnectionPool:
         with self._lock:
             if proxy not in self._pools:
                 if self._context is None:
@@ -398,6 +406,22 @@ def proxy_for(scheme: str, host: str) -> str:
     proxies = urllib.request.getproxies()
     proxy = proxies.get(scheme) or proxies.get("all") or ""
     return "" if not proxy or urllib.request.proxy_bypass(host) else proxy
+
+
+def _proxy_error(said: str) -> KnownError:
+    if said.startswith("407"):
+        return KnownError(
+            "proxy",
+            "The proxy of your network wants a name and password. Set HTTPS_PROXY to an address "
+            "like http://name:password@proxy:3128 and start Grove again.",
+            detail=said,
+        )
+    return KnownError(
+        "proxy",
+        "The proxy of your network does not let Grove reach the hub. Ask those who run it, or use "
+        "another network.",
+        detail=said,
+    )
 
 
 def _proxy(address: str) -> httpcore2.Proxy:

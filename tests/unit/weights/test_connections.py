@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import socket
 import struct
 import subprocess
 import sys
 import threading
+import urllib.parse
 from pathlib import Path
 
 import pytest
@@ -20,8 +22,11 @@ from desktop_app.weights.connections import (
     limit_window,
     proxy_for,
 )
+from desktop_app.weights.hub import Hub
+from desktop_app.weights.tokens import Tokens
 from desktop_app.weights.transfer import Patience, Result, Transfer, Wanted
 from tests.fakes.hub import FakeHub, Fault
+from tests.fakes.hub_proxy import FakeProxy
 
 
 def test_nothing_connects_outside_of_an_action(connections: Connections, fake: FakeHub) -> None:
@@ -185,6 +190,58 @@ def test_protected_connections(
         with pytest.raises(KnownError) as caught:
             fetch(threading.Event())
         assert caught.value.code == "cancelled"
+        connections.close()
+
+
+@pytest.mark.parametrize("account", ["", "me:p@ss word"])
+def test_protected_downloads_go_through_a_tunnel(
+    connections: Connections, fake: FakeHub, certificate: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, account: str,
+) -> None:  # fmt: skip
+    """HTTPS behind a proxy: hub and file server by CONNECT, and the token inside the tunnel."""
+    source = fake.path("maker/Tiny-GGUF/blob.Q4_0.gguf")
+    assert source is not None
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
+    # What lies on loopback is never asked of a proxy; here it stands for the world.
+    monkeypatch.setattr(
+        "desktop_app.weights.connections.proxy_for", lambda *_where: os.environ["https_proxy"]
+    )
+    with FakeProxy(account=account) as proxy, FakeHub(fake.folder, certificate=certificate) as hub:
+        login = urllib.parse.quote(account, safe=":") + "@" if account else ""
+        monkeypatch.setenv("https_proxy", f"http://{login}{proxy.address}")
+        wanted = Wanted(f"{hub.url}/maker/Tiny-GGUF/resolve/main/blob.Q4_0.gguf")
+        hub.plan.append(Fault("close", 1_000_000))
+        with connections.action("download", "x"):
+            patience = Patience(0.01, 0.05, 20)
+            transfer = Transfer(
+                connections, wanted, tmp_path / "out", token="hf_x", patience=patience
+            )
+            assert transfer.run().breaks == 1
+        connections.close()
+        assert (tmp_path / "out").read_bytes() == source.read_bytes()
+        ends = {f"{urllib.parse.urlsplit(url).netloc}" for url in (hub.url, hub.files_url)}
+        assert {end for end, _ in proxy.seen} == ends
+        assert {given for _, given in proxy.seen} == {account}
+        assert {(r.origin, r.authorization) for r in hub.log} == {
+            ("hub", "Bearer hf_x"), ("files", ""),
+        }  # fmt: skip
+
+
+def test_a_proxy_that_refuses_is_named(
+    connections: Connections, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with FakeProxy(account="me:right") as proxy:
+        monkeypatch.setenv("https_proxy", f"http://me:wrong@{proxy.address}")
+        monkeypatch.delenv("no_proxy", raising=False)
+        hub = Hub(connections, endpoint="https://hub.example", tokens=Tokens(use_keyring=False))
+        with pytest.raises(KnownError) as caught:
+            hub.search("x")
+        assert caught.value.code == "proxy"
+        wanted = Wanted("https://hub.example/a/b/resolve/main/c")
+        with connections.action("download", "x"), pytest.raises(KnownError) as caught:
+            Transfer(connections, wanted, tmp_path / "out").run()
+        assert caught.value.code == "proxy"
+        assert not list(tmp_path.glob("out*"))
         connections.close()
 
 
