@@ -49,6 +49,24 @@ def origin_of(url: str) -> str:
     return f"{parts.scheme}://{parts.host}:{port}".lower()
 
 
+def redirected(url: str, location: str) -> str:
+    """Where `url` leads.  Raises KnownError ``hub-refused``: never from TLS to no TLS."""
+    following = httpx2.URL(url).join(location)
+    if following.scheme not in ("http", "https"):
+        raise KnownError(
+            "hub-refused",
+            "The hub sends this download to something that is no web address, so it was stopped.",
+            detail=following.scheme,
+        )
+    if httpx2.URL(url).scheme == "https" and following.scheme == "http":
+        raise KnownError(
+            "hub-refused",
+            "The hub sends this download over an unprotected connection, so it was stopped.",
+            detail=f"from {origin_of(url)}",
+        )
+    return str(following)
+
+
 def etag_of(text: str) -> str:
     return text.removeprefix("W/").strip('"')
 

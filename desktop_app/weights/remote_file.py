@@ -12,11 +12,12 @@ import httpx2
 
 from desktop_app.errors import KnownError
 
-from .answers import access_error, origin_of
+from .answers import access_error, origin_of, redirected, retry_after_s
 from .connections import Connections
 
 _MAX_REDIRECTS: Final = 8
 _TRIES: Final = 6
+_LONGEST_WAIT_S: Final = 10.0
 
 
 class RemoteFile:
@@ -57,7 +58,10 @@ class RemoteFile:
                 except (httpx2.TransportError, _AgainError) as error:
                     failure = error
                     self._final = ""  # a signed link that ran out, or a server that went away
-                    self._connections.wait(0.1 * 2**number if number < _TRIES - 1 else 0.0)
+                    wait_s = error.wait_s if isinstance(error, _AgainError) else 0.0
+                    if number == _TRIES - 1 or wait_s > _LONGEST_WAIT_S:
+                        break  # whoever looks at a header does not wait for minutes
+                    self._connections.wait(wait_s or 0.1 * 2**number)
                 else:
                     self.read_bytes += len(data)
                     return data
@@ -79,7 +83,7 @@ class RemoteFile:
             with client.stream("GET", url, headers=headers) as response:
                 status = response.status_code
                 if 300 <= status < 400 and "location" in response.headers:
-                    url = str(httpx2.URL(url).join(response.headers["location"]))
+                    url = redirected(url, response.headers["location"])
                     continue
                 if status == 206:
                     self._final = url
@@ -91,7 +95,8 @@ class RemoteFile:
                         "after downloading.",
                     )
                 if status == 429 or status >= 500 or origin_of(url) != self._hub_origin:
-                    raise _AgainError(f"status {status}")
+                    wait_s = retry_after_s(response.headers.get("retry-after", ""))
+                    raise _AgainError(f"status {status}", wait_s)
                 raise access_error(status, response.headers.get("x-error-code", ""), self._url)
         raise _AgainError("too many redirects")
 
@@ -114,4 +119,8 @@ class RemoteFile:
 
 
 class _AgainError(Exception):
-    """Worth another try."""
+    """Worth another try, after `wait_s` seconds where the server asked for that."""
+
+    def __init__(self, reason: str, wait_s: float = 0.0) -> None:
+        super().__init__(reason)
+        self.wait_s = wait_s

@@ -31,6 +31,7 @@ from .answers import (
     count_of,
     etag_of,
     origin_of,
+    redirected,
     retry_after_s,
 )
 from .connections import Connections, cancelled_error
@@ -379,7 +380,7 @@ class Transfer:
             response.close()
             if from_hub and self._identity_changed(linked_etag):
                 self._part.reset()
-            url = _next_url(url, headers["location"], self._hub_origin)
+            url = redirected(url, headers["location"])
         raise _BrokenError("too-many-redirects", link=True)
 
     def _headers(self, from_hub: bool) -> dict[str, str]:
@@ -541,19 +542,6 @@ def check_space(folder: Path, left_bytes: int) -> None:
 def discard(target: Path) -> None:
     """Remove what a download that will not go on has left beside `target`."""
     PartFile(target).discard()
-
-
-def _next_url(url: str, location: str, hub_origin: str) -> str:
-    following = httpx2.URL(url).join(location)
-    if following.scheme not in ("http", "https"):
-        raise _BrokenError("redirect-scheme", link=True)
-    if httpx2.URL(url).scheme == "https" and following.scheme == "http":
-        raise KnownError(
-            "hub-refused",
-            "The hub sends this download over an unprotected connection, so it was stopped.",
-            detail=f"from {hub_origin}",
-        )
-    return str(following)
 
 
 def _gigabytes(size: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from pathlib import Path
 
 import jsonschema
@@ -66,6 +67,22 @@ def test_a_header_survives_trouble(hub: Hub, fake: FakeHub) -> None:
     with pytest.raises(KnownError) as caught:
         hub.header(found, file)
     assert caught.value.code == "hub-no-ranges"
+
+
+def test_a_header_waits_as_long_as_the_hub_asks_but_not_for_minutes(
+    hub: Hub, fake: FakeHub
+) -> None:
+    found = hub.repository("maker/Tiny-GGUF")
+    file = found.quantisation("Q8_0").files[0]
+    fake.hub_plan.append("429:1")
+    begin = time.monotonic()
+    assert hub.header(found, file).title == "Tiny"
+    assert time.monotonic() - begin >= 1
+    fake.hub_plan.append("429:600")
+    with pytest.raises(KnownError) as caught:
+        hub.header(found, file)
+    assert caught.value.code == "network"
+    assert time.monotonic() - begin < 10
 
 
 @pytest.mark.parametrize(

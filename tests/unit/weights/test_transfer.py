@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from desktop_app.errors import KnownError
-from desktop_app.weights.answers import access_error, retry_after_s
+from desktop_app.weights.answers import access_error, redirected, retry_after_s
 from desktop_app.weights.connections import Connections
 from desktop_app.weights.part_file import PartFile
 from desktop_app.weights.transfer import (
@@ -270,6 +270,15 @@ def test_a_date_to_wait_until_is_understood() -> None:
     assert 80 < retry_after_s(soon) <= 90
     assert retry_after_s("Wed, 21 Oct 2015 07:28:00 GMT") == 0
     assert (retry_after_s(" 7 "), retry_after_s("99999"), retry_after_s("soon")) == (7, 3600, 0)
+
+
+def test_redirects_keep_protection() -> None:
+    assert redirected("https://a/x/y", "../z") == "https://a/z"
+    assert redirected("http://a/x", "https://b/y") == "https://b/y"
+    for location in ("http://b/y", "ftp://b/y", "file:///etc/passwd"):
+        with pytest.raises(KnownError) as caught:
+            redirected("https://a/x", location)
+        assert caught.value.code == "hub-refused"
 
 
 def test_gives_up_after_patience(case: Case) -> None:
