@@ -135,7 +135,12 @@ def _print(args: argparse.Namespace, value: Any, lines: list[str]) -> None:
         print(json.dumps(value, ensure_ascii=False, indent=2, default=str))
     else:
         for line in lines:
-            print(re.sub(r"[\x00-\x1f\x7f-\x9f]", "", line))
+            print(_printable(line))
+
+
+def _printable(text: str) -> str:
+    """Without control characters: what a hub sends must not steer the terminal."""
+    return re.sub(r"[\x00-\x1f\x7f-\x9f]", "", text)
 
 
 def _table(rows: Sequence[tuple[str, ...]]) -> list[str]:
@@ -273,7 +278,8 @@ def _get(args: argparse.Namespace, room: WeightsRoom) -> int:
     if done.state != "done":
         raise KnownError(done.error, done.error_sentence)
     entry = room.shelf.find(done.path)
-    text = f"{entry.path} ({size_text(entry.size_bytes)}, checked)"
+    known = "checked" if entry.sha256 else "the hub tells no hash to check it by"
+    text = f"{entry.path} ({size_text(entry.size_bytes)}, {known})"
     _print(args, entry.as_dict(), [text])
     if entry.state != "ready":
         raise KnownError(entry.problem, entry.problem_sentence)
@@ -360,7 +366,7 @@ class _Bar:
     """A progress line on stderr: a bar on a terminal, JSON lines with --json, else nothing."""
 
     def __init__(self, label: str, *, as_json: bool) -> None:
-        self._label = label
+        self._label = _printable(label)
         self._as_json = as_json
         self._terminal = sys.stderr.isatty()
         self._shown = False

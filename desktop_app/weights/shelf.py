@@ -212,10 +212,14 @@ class Shelf:
         self._tell()
 
     def arrived(self, path: Path, sha256: str) -> Entry:
-        """A download has put a verified file into the own folder."""
+        """A download has put a file into the own folder; `sha256` "" where nobody told its hash."""
         with self._lock:
-            self._digests[str(path)] = sha256
-            self._dropped.discard(str(path))
+            if sha256:
+                self._digests[str(path)] = sha256
+                self._dropped.discard(str(path))
+            else:  # what stood here before had another one
+                self._digests.pop(str(path), None)
+                self._dropped.add(str(path))
         entry = self._look(Found(first_part(path), "own", sha256=sha256), None)
         with self._lock:
             self._entries[str(entry.path)] = entry

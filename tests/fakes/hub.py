@@ -108,6 +108,8 @@ class FakeHub:
         self.gated: set[str] = set()
         self.token = "hf_right"
         self.linked = True
+        # False: a hub that keeps files without a word about their contents.
+        self.tells_hashes = True
         # None: every revision.
         self.known_revisions: set[str] | None = None
         self.direct = False
@@ -480,6 +482,8 @@ class _HubHandler(_Handler):
                     blobId="0" * 40,
                     lfs={"sha256": self.hub.sha256(path), "size": size, "pointerSize": 134},
                 )
+                if not self.hub.tells_hashes:
+                    del sibling["lfs"]
         return facts
 
     def _search(self, request: Request, query: dict[str, list[str]]) -> None:

@@ -257,6 +257,21 @@ def test_a_mirror_that_knows_only_the_newest_commit(queue: Queue, fake: FakeHub)
     assert queue.shelf.entries()[0].sha256
 
 
+def test_a_hub_without_hashes_claims_nothing(queue: Queue, fake: FakeHub) -> None:
+    queue.downloads.wait(queue.add("Q8_0"), 20)
+    [checked] = queue.shelf.entries()
+    assert checked.sha256
+    queue.shelf.remove(checked)
+    fake.linked = fake.tells_hashes = False
+    done = queue.downloads.wait(queue.add("Q8_0"), 20)
+    assert done.state == "done"
+    [entry] = queue.shelf.entries()
+    assert (entry.state, entry.sha256) == ("ready", "")
+    source = fake.path("maker/Tiny-GGUF/tiny.Q8_0.gguf")
+    assert source is not None
+    assert entry.path.read_bytes() == source.read_bytes()
+
+
 def test_names_that_every_system_takes() -> None:
     assert safe_name("a:b?.gguf") == "a_b_.gguf"
     assert safe_name("..") == "_"

@@ -93,6 +93,44 @@ def test_places_follow_the_environment(tmp_path: Path) -> None:
     assert found == {"ollama", "llama.cpp", "hub-cache"}
 
 
+@pytest.mark.parametrize(
+    ("platform", "places"),
+    [
+        ("darwin", {
+            "gpt4all": "Library/Application Support/nomic.ai/GPT4All",
+            "jan": "Library/Application Support/Jan/data/llamacpp/models/x",
+            "llama.cpp": "Library/Caches/llama.cpp",
+            "lm-studio": ".lmstudio/models/a/b",
+            "hub-cache": ".cache/huggingface/hub/models--a/snapshots/1",
+        }),
+        ("win32", {
+            "gpt4all": "AppData/Local/nomic.ai/GPT4All",
+            "jan": "AppData/Roaming/Jan/data/llamacpp/models/x",
+            "llama.cpp": "AppData/Local/llama.cpp",
+            "lm-studio": ".lmstudio/models/a/b",
+            "hub-cache": ".cache/huggingface/hub/models--a/snapshots/1",
+        }),
+    ],
+)  # fmt: skip
+def test_places_of_other_systems(tmp_path: Path, platform: str, places: dict[str, str]) -> None:
+    # Windows names these folders in its environment.
+    environment = {}
+    if platform == "win32":
+        for name, folder in (("LOCALAPPDATA", "Local"), ("APPDATA", "Roaming")):
+            environment[name] = str(tmp_path / "AppData" / folder)
+    for source, place in places.items():
+        file(tmp_path / place / f"{source}.gguf")
+    system = System(tmp_path, environment, platform)
+    found = {item.path.stem: item.source for item in foreign_files(system)}
+    assert found == {source: source for source in places}
+
+
+def test_lm_studios_moved_home_is_found(system: System, tmp_path: Path, shelf: Shelf) -> None:
+    (system.home / ".lmstudio-home-pointer").write_text(str(tmp_path / "moved"), encoding="utf-8")
+    file(tmp_path / "moved/models/m/r/a.gguf", "Moved")
+    assert sources(shelf) == {"Moved": "lm-studio"}
+
+
 def test_lm_studios_chosen_folder_is_used(system: System, tmp_path: Path, shelf: Shelf) -> None:
     settings = system.home / ".lmstudio/settings.json"
     settings.parent.mkdir()
