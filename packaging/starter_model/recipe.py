@@ -43,7 +43,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--conversations", type=int, default=220_000)
     parser.add_argument("--steps", type=int, default=usual.steps)
-    parser.add_argument("--threads", type=int, default=usual.threads)
     options = parser.parse_args(argv)
     folder: Path = options.work
     folder.mkdir(parents=True, exist_ok=True)
@@ -53,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("training the tokenizer", flush=True)
         train_tokenizer(corpus, tokenizer, Shape().vocabulary)
     examples = shortened(load_examples(folder, options.seed, options.conversations), options.seed)
-    plan = Plan(options.seed, options.steps, threads=options.threads)
+    plan = Plan(options.seed, options.steps)
     trainer = Trainer(Shape(), len(corpus.labels), plan, folder)
     resumed = trainer.resume()
     count = trainer.net.parameter_count()

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +24,7 @@ REACH = 8192
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How long and how fast, by steps alone: the same seed and threads give the same weights.
+    """How long and how fast, by steps alone: the same seed gives the same weights.
 
     The rate rises over `warmup` steps, stays, and falls in a line to zero over the last `cooldown`
     steps; so a run may be made longer or shorter until its rate begins to fall, with the same
@@ -37,7 +39,6 @@ class Plan:
     rate: float = 2.5e-3
     warmup: int = 50
     cooldown: int = 900
-    threads: int = 2
     bfloat16: bool = True
 
 
@@ -108,22 +109,34 @@ def losses(net: Network, tokens: Tensor, weights: Tensor, labels: Tensor, where:
 
 
 class Trainer:
-    """Holds what a checkpoint holds; run() goes on from wherever that is."""
+    """Holds what a checkpoint holds; run() goes on from wherever that is.
+
+    Each batch is read in two halves by two threads, each on one core with a twin of the network
+    that shares its weights, and the gradients are added in a fixed order. On a machine with other
+    work this waits for the slower core once a step, not at each of hundreds of operations, and the
+    outcome does not depend on how many cores there are.
+    """
 
     def __init__(self, shape: Shape, topics: int, plan: Plan, folder: Path) -> None:
         torch.manual_seed(plan.seed)
-        torch.set_num_threads(plan.threads)
+        torch.set_num_threads(1)
         self.plan, self.shape, self.folder = plan, shape, folder
         self.net = Network(shape, topics)
+        self.twin = Network(shape, topics)
+        for p, q in zip(self.net.parameters(), self.twin.parameters(), strict=True):
+            q.data = p.data
         matrices = [
             p for n, p in self.net.named_parameters() if n.startswith("blk") and p.ndim == 2
         ]
         known = {id(p) for p in matrices}
         others = [p for p in self.net.parameters() if id(p) not in known]
         self.optimisers: list[torch.optim.Optimizer] = [
-            torch.optim.Muon(
-                matrices, lr=plan.rate, weight_decay=0.05, momentum=0.95,
-                adjust_lr_fn="match_rms_adamw",
+            *(
+                torch.optim.Muon(
+                    half, lr=plan.rate, weight_decay=0.05, momentum=0.95,
+                    adjust_lr_fn="match_rms_adamw",
+                )
+                for half in (matrices[0::2], matrices[1::2])
             ),
             torch.optim.AdamW(others, lr=plan.rate, weight_decay=0.01, betas=(0.9, 0.97)),
         ]  # fmt: skip
@@ -175,8 +188,38 @@ class Trainer:
             for name, p in self.net.named_parameters():
                 self.average[name].lerp_(p, share)
 
+    def _read(
+        self, net: Network, examples: Examples, half: list[int], whole: int
+    ) -> tuple[np.ndarray, int]:
+        """Gradients of half a batch of so many; its losses times its share, and its tokens."""
+        tokens, weights, labels = tensors(examples, half)
+        # Drawn from the step's number, so that a run taken up again draws the same.
+        rng = np.random.default_rng((self.plan.seed, self.step, int(net is self.twin)))
+        where = positions(tokens.shape[1] - 1, rng)
+        learned, answer, topic = losses(net, tokens, weights, labels, where, self.plan.bfloat16)
+        share = len(half) / whole
+        (share * learned).backward()
+        means = np.array((learned.item(), answer.item(), topic.item()))
+        return share * means, tokens.numel()
+
+    def _update(self, pool: ThreadPoolExecutor) -> None:
+        """Add up both halves' gradients and take one step with them."""
+        for p, q in zip(self.net.parameters(), self.twin.parameters(), strict=True):
+            if p.grad is not None and q.grad is not None:
+                p.grad.add_(q.grad)
+            q.grad = None
+        torch.nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
+        for stepped in [pool.submit(optimiser.step) for optimiser in self.optimisers]:
+            stepped.result()
+        for optimiser in self.optimisers:
+            optimiser.zero_grad(set_to_none=True)
+
     def run(self, examples: Examples, save_every_s: float = 240.0) -> None:
         """Train to the end of the plan."""
+        with ThreadPoolExecutor(2, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            self._run(examples, pool, save_every_s)
+
+    def _run(self, examples: Examples, pool: ThreadPoolExecutor, save_every_s: float) -> None:
         source = batches(examples, self.plan.batch_tokens, self.plan.seed)
         for _ in range(self.step):
             next(source)
@@ -184,23 +227,15 @@ class Trainer:
         sums, seen = np.zeros(3), 0
         while self.step < self.plan.steps:
             self._set_rate()
-            tokens, weights, labels = tensors(examples, next(source))
-            # Drawn from the step's number, so that a run taken up again draws the same.
-            where = positions(
-                tokens.shape[1] - 1, np.random.default_rng((self.plan.seed, self.step))
-            )
-            learned, answer, topic = losses(
-                self.net, tokens, weights, labels, where, self.plan.bfloat16
-            )
-            learned.backward()
-            torch.nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
-            for optimiser in self.optimisers:
-                optimiser.step()
-                optimiser.zero_grad(set_to_none=True)
+            batch = next(source)
+            halves = [half for half in (batch[0::2], batch[1::2]) if half]
+            nets = (self.net, self.twin)
+            done = list(pool.map(self._read, nets, repeat(examples), halves, repeat(len(batch))))
+            self._update(pool)
             self.step += 1
             self._take_average()
-            sums += (learned.item(), answer.item(), topic.item())
-            seen += tokens.numel()
+            sums += sum(means for means, _ in done)
+            seen += sum(count for _, count in done)
             now = time.monotonic()
             self.elapsed_s += now - last
             last = now

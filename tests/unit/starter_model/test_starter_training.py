@@ -51,7 +51,7 @@ def test_same_seed_same_loss_also_when_taken_up_again(tmp_path: Path) -> None:
         folder = tmp_path / name
         folder.mkdir()
         for stop in stops:
-            plan = Plan(steps=stop, batch_tokens=600, warmup=4, cooldown=1, threads=2)
+            plan = Plan(steps=stop, batch_tokens=600, warmup=4, cooldown=1)
             trainer = Trainer(shape, len(Corpus(1).labels), plan, folder)
             trainer.resume()
             trainer.run(examples, save_every_s=0.0)
