@@ -93,10 +93,17 @@ def usage() -> Usage:
     """What the system has counted so far."""
     times = psutil.cpu_times()._asdict()
     # A guest's time is counted within user's; time that the hypervisor took ("steal") is others'.
-    spare = ("idle", "iowait", "guest", "guest_nice")
+    spare = {"idle", "iowait", "guest", "guest_nice"}
+    if not _is_nice():
+        spare.add("nice")  # programs that step back for us take next to nothing
     busy = sum(seconds for name, seconds in times.items() if name not in spare)
     own = os.times()
     return Usage(time.perf_counter(), busy, own.user + own.system)
+
+
+def _is_nice() -> bool:
+    """Whether this process itself steps back for others (on Windows nothing is counted as nice)."""
+    return hasattr(os, "getpriority") and os.getpriority(os.PRIO_PROCESS, 0) > 0
 
 
 class Others:
@@ -130,6 +137,7 @@ class _Trial:
 
     left: list[int]
     why: Choice
+    known: float = float("inf")  # seconds a step of what is used now, if that was seen
     steps: list[float] = field(default_factory=list)
     means: dict[int, float] = field(default_factory=dict)
 
@@ -140,9 +148,10 @@ class _Trial:
     def add(self, seconds: float) -> bool:
         """Note a step; True when all candidates are measured."""
         self.steps.append(seconds)
-        total, best = sum(self.steps), min(self.means.values(), default=float("inf"))
-        enough = total >= _TRIAL_S and len(self.steps) >= 2
-        if not enough and total < 6 * best:
+        total, count = sum(self.steps), len(self.steps)
+        best = min(self.means.values(), default=self.known)
+        hopeless = total > 3 * best + 0.01 if count == 1 else total > 2 * count * best
+        if not hopeless and (total < _TRIAL_S or count < 2):
             return False
         self.means[self.candidate] = total / len(self.steps)
         self.steps = []
@@ -180,6 +189,7 @@ class Chooser:
         self._others = others or Others()
         self._clock = clock
         self._busy_cores = self._now_busy = busy  # of other programs: when it was chosen, and now
+        self._last_busy = busy
         self._pinned = choice in ("fixed", "small")
         self._held = False
         self._trial: _Trial | None = None
@@ -197,7 +207,7 @@ class Chooser:
             self.current, self.choice = threads, "fixed"
         else:
             self.current, self.choice = min(self._usual, self.most), "guessed"
-            self._pace = self._busy_cores = self._now_busy = 0.0
+            self._pace = self._busy_cores = self._now_busy = self._last_busy = 0.0
             self._not_before = self._load_not_before = self._noted_at = self._clock()
             self._others.begin()
             self._recent.clear()
@@ -227,7 +237,8 @@ class Chooser:
         self._noted_at = now
         busy = self._others.cores(_SAMPLE_S)
         if busy is not None:
-            self._now_busy = busy
+            # Less load is believed when it is seen twice: a vain try costs more than a late one.
+            self._now_busy, self._last_busy = max(busy, self._last_busy), busy
         if self._held or tokens > WRITING_TOKENS:
             return
         if tokens != self._shape:
@@ -289,7 +300,9 @@ class Chooser:
             self._recent.clear()
             self._pause(now)
             return
-        self._trial = _Trial([*candidates, self.current], why)
+        seen = list(self._recent)[-8:]
+        known = statistics.median(seen) if len(seen) >= 3 and why == "quiet" else float("inf")
+        self._trial = _Trial([*candidates, self.current], why, known)
 
     def _decide(self, trial: _Trial, now: float) -> None:
         self._trial = None

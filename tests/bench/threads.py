@@ -1,0 +1,180 @@
+"""Threads chosen by measuring against fixed ones: idle, beside a busy program, and how soon.
+
+One engine chooses for itself, another has one thread and two in turn; each pair holds the chosen
+one's speed and the better of the two fixed ones.  Then programs begin and end to use a core while
+the first engine writes: the time until it is as quick as the better fixed count there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from desktop_app.inference.engine import Engine
+from desktop_app.inference.protocol import Event, GenerateRequest, Piece, WeightsSpec
+from desktop_app.inference.sampling import Sampling
+from tests.bench.engine import ONE_BILLION, PROMPT, WAIT_S
+from tests.bench.pairs import Figure, file_hash
+from tests.fakes import hub_files
+
+CONTEXT = 2048
+PHASE_S = 5.0
+LONGEST_S = 3.0
+REACTIONS = 4
+AS_QUICK = 0.85
+"""A reply of some hundred tokens slows by its own length; so much of the speed counts as all."""
+
+
+@contextmanager
+def busy_program() -> Iterator[None]:
+    """Another program that wants one core for itself."""
+    process = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
+def request(tokens: int) -> GenerateRequest:
+    """A reply of about so many tokens: no seed, or the count of threads would be held."""
+    sampling = Sampling(temperature=1, top_k=0, top_p=1, min_p=0, max_tokens=tokens)
+    return GenerateRequest(prompt_tokens=PROMPT, sampling=sampling)
+
+
+def speed(engine: Engine, tokens: int) -> float:
+    """Tokens per second of one reply, by the child's clock; what takes too long is cut short."""
+    while True:
+        job = engine.generate(request(tokens))
+        try:
+            (finished,) = job.done.result(LONGEST_S)
+        except TimeoutError:
+            job.cancel()
+            (finished,) = job.done.result(WAIT_S)
+        if finished.timings.tokens_per_s > 0:  # random weights may end the turn at once
+            return finished.timings.tokens_per_s
+
+
+def compare(
+    name: str, aim: str, chosen: Engine, fixed: Engine, *, tokens: int, count: int
+) -> tuple[Figure, float]:
+    """Chosen against the better of one and two fixed; also that one's median speed."""
+    figure = Figure(name, "tokens/s", aim)
+    ones, twos = [], []
+    for index in range(count + 1):
+        ours = speed(chosen, tokens) if index % 2 else 0.0
+        fixed.set_threads(1)
+        one = speed(fixed, tokens)
+        fixed.set_threads(2)
+        two = speed(fixed, tokens)
+        ours = ours or speed(chosen, tokens)
+        if index:
+            figure.pairs.append((ours, max(one, two)))
+            ones.append(one)
+            twos.append(two)
+    figure.facts |= {"one_thread": ones, "two_threads": twos}
+    return figure, max(statistics.median(ones), statistics.median(twos))
+
+
+class Pieces:
+    """When how many tokens came."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[float, int]] = []
+        self.first = threading.Event()
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, Piece):
+            self.seen.append((time.perf_counter(), event.n_tokens))
+            self.first.set()
+
+    def speed(self, start: float, end: float) -> float:
+        """Tokens per second between two moments."""
+        return sum(count for at, count in self.seen if start < at <= end) / (end - start)
+
+    def until(self, wanted: float, start: float, end: float) -> float:
+        """Seconds from `start` until half a second is as quick as `wanted` tokens/s."""
+        at = start
+        while at + 0.5 <= end:
+            if self.speed(at, at + 0.5) >= wanted:
+                return at - start
+            at += 0.05
+        return end - start
+
+
+def reactions(engine: Engine, busy_speed: float, idle_speed: float) -> list[Figure]:
+    """How soon it is as quick as it can be after a program began, and after it ended."""
+    begun = Figure("threads: seconds until as quick beside a program that began", "s", "<= 3")
+    ended = Figure("threads: seconds until as quick after it ended", "s", "<= 3")
+    for _ in range(REACTIONS):
+        pieces = Pieces()
+        job = engine.generate(request(CONTEXT - len(PROMPT) - 1), pieces)
+        pieces.first.wait(WAIT_S)
+        time.sleep(1.5)
+        with busy_program():
+            start = time.perf_counter()
+            time.sleep(PHASE_S)
+        end = time.perf_counter()
+        time.sleep(PHASE_S)
+        job.cancel()
+        job.done.result(WAIT_S)
+        begun.values.append(pieces.until(AS_QUICK * busy_speed, start, end))
+        ended.values.append(pieces.until(AS_QUICK * idle_speed, end, time.perf_counter()))
+    return [begun, ended]
+
+
+def figures(options: argparse.Namespace) -> list[Figure]:
+    """All figures of this module."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = options.weights
+        if path is None:
+            path = Path(folder) / "random-1b-q4_0.gguf"
+            hub_files.write(path, ONE_BILLION, seed=options.seed)
+        return measured(path, options.count)
+
+
+def measured(path: Path, count: int) -> list[Figure]:
+    """The figures for one weights file."""
+    tokens = 32 if path.stat().st_size > 400_000_000 else 96
+    chosen, fixed = Engine(), Engine()
+    try:
+        loaded = chosen.load(WeightsSpec(str(path), context_length=CONTEXT)).done.result(WAIT_S)
+        fixed.load(WeightsSpec(str(path), context_length=CONTEXT, threads=1)).done.result(WAIT_S)
+        idle, idle_speed = compare(
+            "threads: chosen / better of one and two, idle",
+            ">= 0.97",
+            chosen,
+            fixed,
+            tokens=tokens,
+            count=count,
+        )
+        with busy_program():
+            busy, busy_speed = compare(
+                "threads: chosen / better of one and two, beside one busy program",
+                ">= 0.9",
+                chosen,
+                fixed,
+                tokens=tokens,
+                count=count,
+            )
+        found = [idle, busy, *reactions(chosen, busy_speed, idle_speed)]
+    finally:
+        chosen.close()
+        fixed.close()
+    digest = file_hash(path)
+    for figure in found:
+        figure.facts |= {
+            "weights_sha256": digest,
+            "threads_at_load": loaded.threads,
+            "choice": loaded.threads_choice,
+            "measured": [[m.threads, m.tokens_per_s] for m in loaded.threads_measured],
+        }
+    return found
