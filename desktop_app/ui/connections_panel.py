@@ -7,7 +7,7 @@ from PySide6.QtGui import QPainter
 from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 
 from desktop_app.ui import icons, theme
-from desktop_app.ui.controls import IconButton, Switch, label, line, name_control
+from desktop_app.ui.controls import IconButton, Switch, label, line, name_control, paragraph
 from desktop_app.ui.rows_view import Row, RowsView, RowWidget
 from desktop_app.ui.weights_words import day_words, hosts_words, purpose_words, time_words
 from desktop_app.ui.words import tr
@@ -84,7 +84,7 @@ class ConnectionsPanel(QWidget):
         self.switch = Switch("connections.offline", tr("settings.offline"))
         self.switch.clicked.connect(self.offline_chosen)
         self._shield = label()
-        self._hint = label(tr("connections.hint"), "secondary", wrap=True)
+        self._hint = paragraph(tr("connections.hint"), "secondary")
         self.log = RowsView(
             "connections.log",
             tr("connections.log"),

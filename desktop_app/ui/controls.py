@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Callable
 
 from PySide6.QtCore import QEvent, QObject, QPoint, QRect, QRectF, QSize, Qt
@@ -10,7 +11,6 @@ from PySide6.QtGui import (
     QFontMetrics,
     QKeyEvent,
     QKeySequence,
-    QMouseEvent,
     QPainter,
     QPaintEvent,
     QPen,
@@ -383,26 +383,71 @@ class FocusRing(QWidget):
         self.setParent(None)
 
 
-class ClickFrame(QFrame):
-    """A frame that acts like a button: by click, Enter and Space."""
+def paragraph(text: str = "", kind: str = "", style: str = "interface") -> QLabel:
+    """A label of several lines with the line height that the look gives its style."""
+    made = _Paragraph(style)
+    if kind:
+        made.setProperty("kind", kind)
+    made.setText(text)
+    return made
+
+
+class _Paragraph(QLabel):
+    """Plain text, set as rich text: a plain label knows no line height."""
+
+    def __init__(self, style: str) -> None:
+        super().__init__()
+        self._style = style
+        self._plain = ""
+        self.setTextFormat(Qt.TextFormat.RichText)
+        self.setWordWrap(True)
+        theme.current().changed.connect(lambda: self.setText(self._plain))
+
+    def text(self) -> str:
+        return self._plain
+
+    def setText(self, text: str) -> None:
+        self._plain = text
+        look = theme.current()
+        self.setFont(look.font(self._style))
+        self.setAccessibleName(text)
+        height = round(look.line_height(self._style))
+        super().setText(f'<p style="line-height: {height}px">{html.escape(text)}</p>')
+
+
+class ClickCard(QAbstractButton):
+    """The card that is a button: its edge says the focus, its surface the pointer.
+
+    By click, Enter and Space.  What stands on it is laid out in it.
+    """
 
     def __init__(self, identifier: str, name: str, on_click: Callable[[], object]) -> None:
         super().__init__()
         name_control(self, identifier, name)
-        self._on_click = on_click
-        self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         self.setProperty("ring", "own")
         self.setCursor(Qt.CursorShape.PointingHandCursor)
         self.setAttribute(Qt.WidgetAttribute.WA_Hover)
+        self.clicked.connect(lambda: _call(on_click))
 
-    def mouseReleaseEvent(self, event: QMouseEvent) -> None:
-        inside = self.rect().contains(event.position().toPoint())
-        if event.button() == Qt.MouseButton.LeftButton and inside:
-            self._on_click()
+    def sizeHint(self) -> QSize:
+        layout = self.layout()
+        return layout.sizeHint() if layout is not None else super().sizeHint()
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
-        key = event.key()
-        if key in (Qt.Key.Key_Return, Qt.Key.Key_Enter, Qt.Key.Key_Space):
-            self._on_click()
+        if event.key() in (Qt.Key.Key_Return, Qt.Key.Key_Enter):
+            self.click()
         else:
             super().keyPressEvent(event)
+
+    def paintEvent(self, _event: QPaintEvent) -> None:
+        look = theme.current()
+        painter = QPainter(self)
+        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+        lit = self.hasFocus()
+        painter.setPen(QPen(look.color("accent" if lit else "line2"), 2 if lit else 1))
+        painter.setBrush(look.color("hover" if self.underMouse() else "raised"))
+        painter.drawRoundedRect(QRectF(self.rect()).adjusted(1, 1, -1, -1), 12, 12)
+        self.paint(painter)
+
+    def paint(self, painter: QPainter) -> None:
+        """For subclasses: whatever is not a widget."""

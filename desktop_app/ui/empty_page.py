@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from PySide6.QtCore import QRectF, Qt, Signal
-from PySide6.QtGui import QPainter, QPaintEvent, QPen, QResizeEvent
-from PySide6.QtWidgets import QBoxLayout, QGridLayout, QHBoxLayout, QVBoxLayout, QWidget
+from PySide6.QtCore import Qt, Signal
+from PySide6.QtGui import QResizeEvent
+from PySide6.QtWidgets import QBoxLayout, QGridLayout, QVBoxLayout, QWidget
 
-from desktop_app.ui import icons, theme
-from desktop_app.ui.controls import ClickFrame, label, name_control
+from desktop_app.ui.controls import ClickCard, label, name_control
+from desktop_app.ui.ways import Ways
 from desktop_app.ui.weights_card import size_text
 from desktop_app.ui.words import tr
 
@@ -19,43 +19,7 @@ GUIDE_SUGGESTIONS = ("abilities", "edit", "private", "bigger")
 """The built-in guide knows Grove only: what one can ask it."""
 
 
-class _Card(ClickFrame):
-    """Icon in a soft square, a heading, a line below, and an arrow."""
-
-    def __init__(self, key: str, icon: str, on_click: object, *, main: bool = False) -> None:
-        assert callable(on_click)
-        super().__init__(f"empty.{key}", tr(f"empty.{key}"), on_click)
-        self._icon = icon
-        self._main = main
-        self.setAccessibleDescription(tr(f"empty.{key}_hint"))
-        texts = QVBoxLayout()
-        texts.setSpacing(2)
-        texts.addWidget(label(tr(f"empty.{key}"), "heading"))
-        texts.addWidget(label(tr(f"empty.{key}_hint"), "secondary", wrap=True))
-        row = QHBoxLayout(self)
-        row.setContentsMargins(77, 14, 52, 14)
-        row.addLayout(texts)
-        self.setMinimumHeight(round(theme.current().px(80)))
-
-    def paintEvent(self, _event: QPaintEvent) -> None:
-        look = theme.current()
-        painter = QPainter(self)
-        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
-        edge = "accent" if self._main or self.hasFocus() else "line2"
-        painter.setPen(QPen(look.color(edge), 2 if self._main or self.hasFocus() else 1))
-        painter.setBrush(look.color("hover" if self.underMouse() else "raised"))
-        painter.drawRoundedRect(QRectF(self.rect()).adjusted(1, 1, -1, -1), 12, 12)
-        painter.setPen(Qt.PenStyle.NoPen)
-        painter.setBrush(look.color("soft"))
-        top = (self.height() - 40) / 2
-        painter.drawRoundedRect(QRectF(21, top, 40, 40), 8, 8)
-        icons.draw(painter, self._icon, "accent", 31, top + 10, 20)
-        icons.draw(
-            painter, "chevron-right", "text2", self.width() - 38, (self.height() - 18) / 2, 18
-        )
-
-
-class _Suggestion(ClickFrame):
+class _Suggestion(ClickCard):
     """One line that puts a beginning into the composer."""
 
     def __init__(self, key: str, on_click: object) -> None:
@@ -66,15 +30,6 @@ class _Suggestion(ClickFrame):
         column.setSpacing(2)
         column.addWidget(label(tr(f"empty.suggest_{key}"), "name", wrap=True))
         column.addWidget(label(tr(f"empty.suggest_{key}_hint"), "small", wrap=True))
-
-    def paintEvent(self, _event: QPaintEvent) -> None:
-        look = theme.current()
-        painter = QPainter(self)
-        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
-        focused = self.hasFocus()
-        painter.setPen(QPen(look.color("accent" if focused else "line2"), 2 if focused else 1))
-        painter.setBrush(look.color("hover" if self.underMouse() else "raised"))
-        painter.drawRoundedRect(QRectF(self.rect()).adjusted(1, 1, -1, -1), 12, 12)
 
 
 class EmptyPage(QWidget):
@@ -88,7 +43,7 @@ class EmptyPage(QWidget):
 
     def __init__(self) -> None:
         super().__init__()
-        name_control(self, "empty", tr("empty.title"))
+        name_control(self, "empty", tr("first.title"))
         self._face = ""
         self._column = QVBoxLayout(self)
         self._column.setContentsMargins(24, 24, 24, 24)
@@ -121,21 +76,12 @@ class EmptyPage(QWidget):
         if self._swap(f"none/{has_guide}/{has_weights_page}/{computer}"):
             return
         column = self._fresh()
-        column.addWidget(label(tr("empty.title"), "title", wrap=True))
-        column.addSpacing(6)
-        column.addWidget(label(tr("empty.intro"), "secondary", wrap=True))
-        column.addSpacing(28)
-        cards = []
-        if has_guide:
-            cards.append(_Card("guide", "message-square", self.guide_wanted.emit, main=True))
-        if has_weights_page:
-            cards.append(_Card("get", "download", self.weights_page_wanted.emit))
-        cards.append(_Card("file", "file-up", self.file_wanted.emit, main=not has_guide))
-        for card in cards:
-            column.addWidget(card)
-            column.addSpacing(12)
-        column.addSpacing(6)
-        column.addWidget(label(computer, "small"))
+        ways = Ways("empty", has_guide=has_guide, has_get=has_weights_page)
+        ways.guide_wanted.connect(self.guide_wanted)
+        ways.get_wanted.connect(self.weights_page_wanted)
+        ways.file_wanted.connect(self.file_wanted)
+        ways.show_computer(computer)
+        column.addWidget(ways)
 
     def _swap(self, face: str) -> bool:
         """Whether this face stands already."""
@@ -148,6 +94,7 @@ class EmptyPage(QWidget):
         old, self._body = self._body, QWidget()
         self._column.replaceWidget(old, self._body)
         self._column.setAlignment(self._body, Qt.AlignmentFlag.AlignHCenter)
+        old.hide()
         old.deleteLater()
         self._fit()
         column = QVBoxLayout(self._body)

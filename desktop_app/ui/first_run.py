@@ -11,7 +11,8 @@ from PySide6.QtWidgets import QHBoxLayout, QMenu, QVBoxLayout, QWidget
 from desktop_app.paths import starter_weights
 from desktop_app.settings import Settings
 from desktop_app.ui import icons, theme
-from desktop_app.ui.controls import ChoiceButton, ClickFrame, label, name_control
+from desktop_app.ui.controls import ChoiceButton, label, name_control
+from desktop_app.ui.ways import Ways
 from desktop_app.ui.weights_store import WeightsStore
 from desktop_app.ui.weights_words import computer_words, verdict
 from desktop_app.ui.words import tr
@@ -21,47 +22,6 @@ _LEFT_PX = 96
 _COLUMN_PX = 576
 _LANGUAGES = {"auto": "settings.system", "en": "English", "ko": "한국어"}
 _THEMES = {"auto": "settings.system", "light": "settings.light", "dark": "settings.dark"}
-
-
-class _Way(ClickFrame):
-    """Icon in a soft square, a heading, a line below, and an arrow."""
-
-    def __init__(self, key: str, icon: str, hint: str, on_click: Callable[[], object]) -> None:
-        super().__init__(f"first.{key}", tr(f"first.{key}"), on_click)
-        self._icon = icon
-        self._hint = label("", "secondary", wrap=True)
-        texts = QVBoxLayout()
-        texts.setSpacing(1)
-        texts.addStretch(1)
-        texts.addWidget(label(tr(f"first.{key}"), "heading"))
-        texts.addWidget(self._hint)
-        texts.addStretch(1)
-        row = QHBoxLayout(self)
-        row.setContentsMargins(77, 12, 52, 12)
-        row.addLayout(texts)
-        self.setMinimumHeight(round(theme.current().px(80)))
-        self.show_hint(hint)
-
-    def show_hint(self, hint: str) -> None:
-        """The line below."""
-        self._hint.setText(hint)
-        self.setAccessibleDescription(hint)
-
-    def paintEvent(self, _event: QPaintEvent) -> None:
-        look = theme.current()
-        painter = QPainter(self)
-        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
-        lit = self.hasFocus()
-        painter.setPen(QPen(look.color("accent" if lit else "line2"), 2 if lit else 1))
-        painter.setBrush(look.color("hover" if self.underMouse() else "raised"))
-        painter.drawRoundedRect(QRectF(self.rect()).adjusted(1, 1, -1, -1), 12, 12)
-        painter.setPen(Qt.PenStyle.NoPen)
-        painter.setBrush(look.color("soft"))
-        top = (self.height() - 40) / 2
-        painter.drawRoundedRect(QRectF(21, top, 40, 40), 8, 8)
-        icons.draw(painter, self._icon, "accent", 31, top + 10, 20)
-        role = "accent" if lit else "text2"
-        icons.draw(painter, "arrow-right", role, self.width() - 39, (self.height() - 18) / 2, 18)
 
 
 class _Grove(QWidget):
@@ -157,16 +117,11 @@ class FirstRun(QWidget):
         self.setAttribute(Qt.WidgetAttribute.WA_StyledBackground)
         name_control(self, "first", tr("first.title"))
         self._drawing = _Grove(self)
-        self._ways: list[_Way] = []
-        if starter_weights() is not None:
-            hint = tr("first.guide_hint")
-            self._ways.append(_Way("guide", "message-square", hint, self.guide_wanted.emit))
-        self._get = _Way("get", "download", tr("first.looking"), self.get_wanted.emit)
-        self._ways.append(self._get)
-        self._ways.append(_Way("file", "file-box", tr("first.file_hint"), self.file_wanted.emit))
-        self._computer = label("", "small")
-        name_control(self._computer, "first.computer", "")
-        self._laptop = label()
+        self._ways = Ways("first", has_guide=starter_weights() is not None)
+        self._ways.show_get_hint(tr("first.looking"))
+        self._ways.guide_wanted.connect(self.guide_wanted)
+        self._ways.get_wanted.connect(self.get_wanted)
+        self._ways.file_wanted.connect(self.file_wanted)
         self._logo = label()
         self._language = ChoiceButton("first.language", tr("settings.language"), fixed=True)
         self._language.clicked.connect(lambda _on=False: self._choose_language())
@@ -187,10 +142,6 @@ class FirstRun(QWidget):
         brand.setSpacing(8)
         brand.addWidget(self._logo)
         brand.addWidget(label("Grove", "heading"), 1)
-        computer = QHBoxLayout()
-        computer.setSpacing(8)
-        computer.addWidget(self._laptop)
-        computer.addWidget(self._computer, 1)
         foot = QHBoxLayout()
         foot.setSpacing(4)
         foot.setContentsMargins(0, 0, 0, 0)
@@ -205,23 +156,13 @@ class FirstRun(QWidget):
         column.setSpacing(0)
         column.addLayout(brand)
         column.addStretch(2)
-        column.addWidget(label(tr("first.title"), "title", wrap=True))
-        column.addSpacing(10)
-        intro = label(tr("first.intro"), "secondary", wrap=True)
-        intro.setFont(theme.current().font("reading"))
-        column.addWidget(intro)
-        column.addSpacing(32)
-        for way in self._ways:
-            column.addWidget(way)
-            column.addSpacing(12)
-        column.addSpacing(8)
-        column.addLayout(computer)
+        column.addWidget(self._ways)
         column.addStretch(3)
         column.addLayout(foot)
 
     def focus_first(self) -> None:
         """The first way has the focus: Enter goes on."""
-        self._ways[0].setFocus(Qt.FocusReason.TabFocusReason)
+        self._ways.focus_first()
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         super().resizeEvent(event)
@@ -242,23 +183,21 @@ class FirstRun(QWidget):
         self._logo.setPixmap(icons.pixmap("grove", "accent", 28))
         self._language_icon.setPixmap(icons.pixmap("languages", "text2", 16))
         self._look_icon.setPixmap(icons.pixmap("sun-moon", "text2", 16))
-        self._laptop.setPixmap(icons.pixmap("laptop", "text2", 16))
         self._drawing.update()
 
     def _show_facts(self) -> None:
         store = self._store
         if store.machine is not None:
-            self._computer.setText(computer_words(store.machine))
-            self._computer.setAccessibleName(self._computer.text())
+            self._ways.show_computer(computer_words(store.machine))
         found = store.recommended()
         judged = verdict(found.fit) if found is not None else None
         if found is not None and judged is not None:
             size = size_text(found.choice.size_bytes)
             title = found.entry.title
             hint = tr("first.get_hint", title=title, size=size, verdict=judged.words)
-            self._get.show_hint(hint)
+            self._ways.show_get_hint(hint)
         elif store.suggestions:
-            self._get.show_hint(tr("first.get_hint_none"))
+            self._ways.show_get_hint(tr("first.get_hint_none"))
 
     # ---- language and appearance -----------------------------------------------------------------
 

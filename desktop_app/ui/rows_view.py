@@ -23,6 +23,7 @@ COLUMN_PX: Final = 760
 MARGIN_PX: Final = 24
 _OVERSCAN_PX: Final = 160
 _RADIUS: Final = 12.0
+_NO_FOCUS: Final = Qt.FocusPolicy.NoFocus
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +127,8 @@ class RowsView(QScrollArea):
         self._index: dict[str, int] = {}
         self._live: dict[str, RowWidget] = {}
         self._free: dict[str, list[RowWidget]] = {}
+        self._chained: QWidget | None = None
+        """The last control of the rows in the chain of Tab."""
         self._content = _Ground(surface)
         self.setFrameShape(QScrollArea.Shape.NoFrame)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
@@ -244,6 +247,12 @@ class RowsView(QScrollArea):
     def _make(self, kind: str) -> RowWidget:
         made = self._makers[kind]()
         made.setParent(self._content)
+        # Qt puts what is made late at the end of the window's chain of Tab, behind other areas.
+        inside = [w for w in made.findChildren(QWidget) if w.focusPolicy() != _NO_FOCUS]
+        for widget in inside:
+            if self._chained is not None:
+                QWidget.setTabOrder(self._chained, widget)
+            self._chained = widget
         made.acted.connect(self.acted)
         return made
 
@@ -283,7 +292,7 @@ class RowsView(QScrollArea):
             controls[at].setFocus(reason)
             self.ensureWidgetVisible(controls[at], 0, 48)
             return True
-        outside = self._outside(focus, forward)
+        outside = self._outside(self, forward)
         if outside is not None:
             outside.setFocus(reason)
         return outside is not None

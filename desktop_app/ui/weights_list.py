@@ -6,6 +6,7 @@ few µs a row.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -13,14 +14,20 @@ from pathlib import Path
 
 from desktop_app.errors import KnownError
 from desktop_app.ui.rows_view import Row
-from desktop_app.ui.weights_rows import Badge, Gate, Line, Tool
-from desktop_app.ui.weights_store import ACCESS, WeightsStore
+from desktop_app.ui.weights_details import key_of
+from desktop_app.ui.weights_notes import Details, Gate
+from desktop_app.ui.weights_rows import Badge, Line, Tool
+from desktop_app.ui.weights_store import WeightsStore
 from desktop_app.ui.weights_words import (
+    ACCESS,
+    Verdict,
     computer_words,
+    context_choice,
     context_words,
     download_facts,
     entry_facts,
     facts,
+    header_facts,
     licence_words,
     memory_words,
     quality_words,
@@ -33,12 +40,13 @@ from desktop_app.ui.words import tr
 from desktop_app.weights.catalogue import Suggestion
 from desktop_app.weights.downloads import Download
 from desktop_app.weights.fit import size_text
+from desktop_app.weights.gguf import Header
 from desktop_app.weights.hub import Repository, RepositorySummary
 from desktop_app.weights.hub_files import Quantisation
 from desktop_app.weights.shelf import Entry
 
 HEAD_PX, LINE_PX, LEAD_PX, DOWNLOAD_PX, INSTALLED_PX, FILE_PX = 56, 56, 107, 87, 53, 48
-NOTE_PX, GATE_PX, FIRST_HEAD_PX, FAILED_PX = 60, 136, 48, 105
+NOTE_PX, GATE_PX, FIRST_HEAD_PX, FAILED_PX, DETAILS_PX = 60, 136, 48, 105, 82
 FEW = 4
 
 
@@ -49,13 +57,9 @@ def page_rows(
 
     `in_use`: the loaded file; `guide`: the built-in weights; `used`: when files were loaded last.
     """
-    rows: list[Row] = []
-    if store.words:
-        rows += search_rows(store)
-        rows += download_rows(store)
-    else:
-        rows += suggestion_rows(store)
-        rows += download_rows(store)
+    rows = search_rows(store) if store.words else suggestion_rows(store)
+    rows += download_rows(store, {row.key for row in rows if row.kind == "gate"})
+    if not store.words:
         rows += installed_rows(store, in_use, guide, used)
     rows[0] = replace(rows[0], height_px=FIRST_HEAD_PX)
     return rows
@@ -91,13 +95,9 @@ def suggestion_rows(store: WeightsStore) -> list[Row]:
     rows = [head("for_this_computer", tr("weights.for_this_computer"), computer)]
     if not store.suggestions:
         return [*rows, *card([note("looking", tr("weights.looking_computer"), "cpu")])]
-    order = {"well": 0, "slow": 1, "too-big": 2}
-    found = sorted(
-        store.suggestions,
-        key=lambda s: (not s.recommended, order[s.fit.verdict], -_rank(s)),
-    )
+    found = store.suggestions
     shown = found if store.show_all else found[:FEW]
-    lines: list[Row] = []
+    lines = [_offline_note()] if store.offline else []
     for item in shown:
         lines.append(_suggestion(store, item))
         if _wants_access(store, item.entry.repository):
@@ -110,18 +110,17 @@ def suggestion_rows(store: WeightsStore) -> list[Row]:
     return rows + card(lines)
 
 
-def _rank(item: Suggestion) -> float:
-    """Among equals the larger weights first, Open-Assistant's own before them."""
-    own = 1000.0 if item.entry.family == "open-assistant" else 0.0
-    return own + item.entry.parameters_billion
+def _offline_note() -> Row:
+    online = (tr("weights.go_online"), "online", "weights.go_online")
+    return note("offline_page", tr("weights.offline_page"), "shield-check", button=online)
 
 
 def _suggestion(store: WeightsStore, item: Suggestion) -> Row:
     entry, choice = item.entry, item.choice
     repository, label = entry.repository, choice.label
-    running = store.download_of(repository, label)
-    installed = store.installed(repository, label)
-    asking = store.asking.get(f"{repository} {label}", "")
+    running = store.queue.of(repository, label)
+    installed = store.queue.installed(repository, label)
+    asking = store.queue.asking.get(f"{repository} {label}", "")
     size = ("≈ " if choice.estimated else "") + size_text(choice.size_bytes)
     text = facts(label, size, licence_words(entry.licence))
     if item.recommended:
@@ -176,9 +175,12 @@ def search_rows(store: WeightsStore) -> list[Row]:
     """The results, those opened with their files."""
     count = len(store.results)
     fact = tr("weights.searching") if store.searching else tr("weights.n_results", count=count)
-    rows = [head("results", tr("weights.on_the_hub"), fact if not store.search_error else "")]
+    told = not store.search_error and not store.offline
+    rows = [head("results", tr("weights.on_the_hub"), fact if told else "")]
     if store.offline:
-        return rows + card([note("offline", tr("weights.offline_search"), "shield-check")])
+        online = (tr("weights.go_online"), "online", "weights.go_online")
+        text = tr("weights.offline_search")
+        return rows + card([note("offline", text, "shield-check", button=online)])
     if store.search_error is not None:
         again = (tr("failure.try_again"), "search_again", "weights.search_again")
         error = store.search_error.sentence
@@ -226,14 +228,20 @@ def _files(store: WeightsStore, found: RepositorySummary) -> Iterator[Row]:
         yield note(f"files/{found.id}", tr("weights.no_files"), "info")
     kept = store.file_rows.get(found.id)
     if kept is None or kept[0] is not files:
-        kept = (files, [_file(store, files, item) for item in files.quantisations])
+        kept = (files, list(_file_rows(store, files)))
         store.file_rows[found.id] = kept
-    yield from kept[1]
+    if not store.details.open:
+        yield from kept[1]
+        return
+    for row, item in zip(kept[1], files.quantisations, strict=True):
+        yield row
+        if key_of(files, item) in store.details.open:
+            yield _details(store, files, item)
 
 
 def _wants_access(store: WeightsStore, name: str) -> bool:
     """Whether something of this repository was refused for want of an account's token."""
-    asked = [error for key, error in store.asking.items() if key.startswith(f"{name} ")]
+    asked = [error for key, error in store.queue.asking.items() if key.startswith(f"{name} ")]
     return any(isinstance(error, KnownError) and error.code in ACCESS for error in asked) or any(
         item.repository == name and item.error in ACCESS for item in store.downloads
     )
@@ -252,71 +260,127 @@ def _gate(store: WeightsStore, name: str) -> Row:
     return Row(f"gate/{name}", "gate", GATE_PX, gate)
 
 
-def _file(store: WeightsStore, files: Repository, item: Quantisation) -> Row:
-    line = partial(_file_line, store, files, item)
-    return Row(f"file/{files.id}/{item.name}", "line", FILE_PX, line)
+def _file_rows(store: WeightsStore, files: Repository) -> Iterator[Row]:
+    labels = Counter(item.label for item in files.quantisations)
+    for item in files.quantisations:
+        line = partial(_file_line, store, files, item, is_twin=labels[item.label] > 1)
+        yield Row(f"file/{files.id}/{item.name}", "line", FILE_PX, line)
 
 
-def _file_line(store: WeightsStore, files: Repository, item: Quantisation) -> Line:
-    running = store.download_of(files.id, item.label)
-    installed = store.installed(files.id, item.label)
+def _file_line(
+    store: WeightsStore, files: Repository, item: Quantisation, *, is_twin: bool
+) -> Line:
+    """`is_twin`: another file of the repository has the same quantisation."""
+    running = store.queue.of(files.id, item.label, item)
+    installed = store.queue.installed(files.id, item.label, item)
     words, action, on = tr("weights.download"), f"get {item.name}", True
     if installed is not None:
         words, action, on = tr("weights.use"), f"use {installed.path}", installed.is_ready
     elif running is not None:
         words, on = tr("weights.in_queue"), False
-    fit = store.fit(item.size_bytes, item.label, files.context_length)
+    fit = store.details.fit(files, item)
     if item.is_incomplete or (fit is not None and fit.verdict == "too-big" and not installed):
         on = False
     found = verdict(fit)
-    text = quality_words(item.label)
+    text = item.name if is_twin else quality_words(item.label)
     if item.is_incomplete:
         text = tr("weights.parts_missing")
+    name = item.name if is_twin else item.label
+    is_open = key_of(files, item) in store.details.open
     return Line(
         item.label,
         text,
         aside=size_text(item.size_bytes),
         verdict=found,
-        button=(words, action, f"weights.get.{files.id}.{item.label}"),
+        button=(words, action, f"weights.get.{files.id}.{name}"),
         button_on=on and not (store.offline and installed is None),
-        button_tip=found.reason if found is not None and not on else "",
-        identifier=f"weights.file.{files.id}.{item.label}",
-        indent=26,
+        button_tip=_why_no_file(store, found, on=on, is_here=installed is not None),
+        icon="chevron-down" if is_open else "chevron-right",
+        opens=f"details {item.name}",
+        tip=item.name,
+        identifier=f"weights.file.{files.id}.{name}",
+        indent=22,
     )
+
+
+def _why_no_file(store: WeightsStore, found: Verdict | None, *, on: bool, is_here: bool) -> str:
+    if not on:
+        return found.reason if found is not None else ""
+    return tr("weights.offline_note") if store.offline and not is_here else ""
+
+
+def _details(store: WeightsStore, files: Repository, item: Quantisation) -> Row:
+    """What the header says, or why it is not known; and the context to judge by."""
+    key = key_of(files, item)
+    header = store.details.headers.get(key)
+    found = verdict(store.details.fit(files, item))
+    reason = found.reason if found is not None else ""
+    chosen = store.details.contexts.get(key, 0)
+    told, text, role = "", reason, "text2"
+    if isinstance(header, Header):
+        told = header_facts(header)
+    elif isinstance(header, KnownError):
+        text, role = header.sentence, "clay"
+    elif key in store.details.headers:
+        told = tr("weights.header_asking")
+    else:
+        told = tr("weights.by_size_only" if item.is_incomplete else "weights.by_size")
+    shown = Details(
+        told,
+        text,
+        context_choice(chosen, store.details.fit(files, item)),
+        f"{files.id}.{item.name}",
+        again=isinstance(header, KnownError) and not store.offline,
+        role=role,
+    )
+    return Row(f"details/{files.id}/{item.name}", "details", DETAILS_PX, shown)
 
 
 # ---- downloading ---------------------------------------------------------------------------------
 
 
-def download_rows(store: WeightsStore) -> list[Row]:
-    """The queue in its order."""
+def download_rows(store: WeightsStore, gates: set[str]) -> list[Row]:
+    """The queue in its order.  `gates`: keys of the token fields that stand above."""
     items = store.downloads
     if not items:
         return []
     ended = [item for item in items if item.state == "done"]
     clear = (tr("weights.clear_finished"), "clear", "weights.clear_finished") if ended else None
     rows = [head("downloading", tr("weights.downloading"), "", clear)]
-    return rows + card([_download(item, is_first=item is items[0]) for item in items])
+    waiting = store.queue.waiting()
+    lines: list[Row] = []
+    for item in items:
+        lines.append(_download(item, waiting))
+        gate = f"gate/{item.repository}"
+        if item.state == "failed" and item.error in ACCESS and gate not in gates:
+            gates.add(gate)
+            lines.append(_gate(store, item.repository))
+    return rows + card(lines)
 
 
-def _download(item: Download, *, is_first: bool) -> Row:
-    tools = []
+def _download(item: Download, waiting: list[int]) -> Row:
+    tools: list[Tool] = []
     button = None
+    stopped = item.state == "failed" and item.error == "offline"
+    failed = item.state == "failed" and not stopped
     if item.state == "done":
         button = (tr("weights.load_now"), f"use {item.path}", f"weights.load.{item.id}")
     else:
-        if not is_first:
-            tools.append(
-                Tool("up", "arrow-up", f"weights.earlier.{item.id}", tr("weights.earlier"))
-            )
-        if item.state in ("paused", "failed"):
-            word = tr("weights.resume" if item.state == "paused" else "failure.try_again")
-            icon = "play" if item.state == "paused" else "refresh-cw"
-            tools.append(Tool("resume", icon, f"weights.resume.{item.id}", word))
+        if len(waiting) > 1:
+            at = waiting.index(item.id)
+            tools = list(_moves(item.id, is_first=at == 0, is_last=at == len(waiting) - 1))
+        if stopped:
+            pass  # the switch starts it again
+        elif item.state == "failed":
+            button = (tr("failure.try_again"), "resume", f"weights.resume.{item.id}")
+        elif item.state == "paused":
+            word = tr("weights.resume")
+            tools.append(Tool("resume", "play", f"weights.resume.{item.id}", word))
         else:
             tools.append(Tool("pause", "pause", f"weights.pause.{item.id}", tr("weights.pause")))
         tools.append(Tool("cancel", "x", f"weights.cancel.{item.id}", tr("weights.cancel")))
-    role = "clay" if item.state == "failed" else "text3"
+    role = "clay" if failed else "text3"
+    shares = {"failed": "claymark" if failed else "ctl", "paused": "ctl"}
     line = Line(
         item.title,
         download_facts(item),
@@ -325,14 +389,23 @@ def _download(item: Download, *, is_first: bool) -> Row:
         button=button,
         tools=tuple(tools),
         share=1.0 if item.state == "done" else item.fraction,
-        share_role={"failed": "claymark", "paused": "ctl"}.get(item.state, "accent"),
+        share_role=shares.get(item.state, "accent"),
         percent="" if item.state == "done" else f"{int(item.fraction * 100)}%",
         end=time_left(item),
         identifier=f"weights.downloading.{item.id}",
-        tip=item.error_sentence,
+        tip=item.error_sentence if failed else "",
     )
-    height = FAILED_PX if item.state == "failed" else DOWNLOAD_PX
+    height = FAILED_PX if failed else DOWNLOAD_PX
     return Row(f"download/{item.id}", "download", height, line)
+
+
+def _moves(number: int, *, is_first: bool, is_last: bool) -> Iterator[Tool]:
+    """Both arrows on every line, so that nothing else comes under a hand that presses again."""
+    up, down = tr("weights.earlier"), tr("weights.later")
+    yield Tool("up", "arrow-up", f"weights.earlier.{number}", up, on=not is_first, keys="Alt+Up")
+    yield Tool(
+        "down", "arrow-down", f"weights.later.{number}", down, on=not is_last, keys="Alt+Down"
+    )
 
 
 # ---- on this computer ----------------------------------------------------------------------------

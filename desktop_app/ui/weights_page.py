@@ -5,9 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
+from typing import Final
 
 from PySide6.QtCore import QPoint, QRect, Qt, QUrl, Signal
-from PySide6.QtGui import QDesktopServices, QKeyEvent, QPainter, QPaintEvent
+from PySide6.QtGui import (
+    QAccessible,
+    QAccessibleAnnouncementEvent,
+    QDesktopServices,
+    QKeyEvent,
+    QPainter,
+    QPaintEvent,
+)
 from PySide6.QtWidgets import (
     QApplication,
     QFileDialog,
@@ -24,9 +32,12 @@ from desktop_app.errors import KnownError
 from desktop_app.paths import starter_weights
 from desktop_app.ui import icons, theme
 from desktop_app.ui.controls import IconButton, label, line, name_control, push_button
-from desktop_app.ui.rows_view import COLUMN_PX, MARGIN_PX, RowsView
+from desktop_app.ui.rows_view import COLUMN_PX, MARGIN_PX, RowsView, RowWidget
+from desktop_app.ui.weights_details import Key
 from desktop_app.ui.weights_list import page_rows
-from desktop_app.ui.weights_rows import MAKERS, GateRow, LineRow
+from desktop_app.ui.weights_notes import DetailsRow, GateRow, NoteRow
+from desktop_app.ui.weights_queue import MOVES
+from desktop_app.ui.weights_rows import DownloadRow, HeadRow, LeadRow, LineRow
 from desktop_app.ui.weights_store import WeightsStore
 from desktop_app.ui.weights_words import facts, verdict
 from desktop_app.ui.words import tr
@@ -34,6 +45,16 @@ from desktop_app.weights.catalogue import Suggestion
 from desktop_app.weights.fit import size_text
 from desktop_app.weights.hub import Repository
 from desktop_app.weights.shelf import Entry
+
+MAKERS: Final[dict[str, Callable[[], RowWidget]]] = {
+    "head": HeadRow,
+    "lead": LeadRow,
+    "line": LineRow,
+    "download": DownloadRow,
+    "note": NoteRow,
+    "gate": GateRow,
+    "details": DetailsRow,
+}
 
 
 class _Search(QLineEdit):
@@ -74,6 +95,7 @@ class WeightsPage(QWidget):
     left = Signal()
     dock_wanted = Signal()
     sidebar_wanted = Signal()
+    online_wanted = Signal()
     settings_wanted = Signal(object)
     """An Entry whose own settings are wanted."""
 
@@ -206,10 +228,12 @@ class WeightsPage(QWidget):
         if verb == "use":
             self.load_wanted.emit(Path(object_))
         elif what == "clear":
-            self.store.act("clear", 0)
+            self.store.queue.act("clear", 0)
         elif what == "all":
             self.store.show_all = not self.store.show_all
             self.refresh()
+        elif what == "online":
+            self.online_wanted.emit()
         elif what == "search_again":
             self.store.search_again()
         elif verb == "files":
@@ -218,12 +242,14 @@ class WeightsPage(QWidget):
             self._suggestion_acted(name, what)
         elif kind == "result":
             self.store.toggle(name)
-        elif kind == "file":
-            self._get(name, object_)
+        elif kind in ("file", "details"):
+            self._file_acted(kind, name, what)
         elif kind == "gate":
             self._token(key, name)
         elif kind == "download":
-            self.store.act(what, int(name))
+            self.store.queue.act(what, int(name))
+            if what in MOVES:
+                self._tell_place(int(name))
         elif kind == "installed" and what == "menu":
             self._entry_menu(key, name)
 
@@ -234,13 +260,54 @@ class WeightsPage(QWidget):
         if what == "sizes":
             self._sizes_menu(found)
         else:
-            self.store.download(found.entry.repository, found.choice.label)
+            self.store.queue.get(found.entry.repository, found.choice.label)
 
-    def _get(self, name: str, file: str) -> None:
-        repository = name.removesuffix(f"/{file}")
-        files = self.store.repositories.get(repository)
-        if isinstance(files, Repository):
-            self.store.download(repository, file)
+    def _file_acted(self, kind: str, name: str, what: str) -> None:
+        """`name`: owner, repository and the file's path there, joined by slashes."""
+        owner, short, file = name.split("/", 2)
+        files = self.store.repositories.get(f"{owner}/{short}")
+        if not isinstance(files, Repository):
+            return
+        item = next((item for item in files.quantisations if item.name == file), None)
+        if item is None:
+            return
+        if what.startswith("get "):
+            self.store.queue.get(files.id, item.label, item.name)
+        elif what.startswith("details "):
+            self.store.details.toggle(files, item)
+        elif what == "again":
+            self.store.details.ask(files, item)
+        elif what == "context":
+            row = self.list.row_widget(f"{kind}/{name}")
+            if isinstance(row, DetailsRow):
+                menu = self.context_menu((files.id, item.name), files.context_length)
+                row.context_button.open_menu(menu)
+                menu.deleteLater()
+
+    def context_menu(self, key: Key, trained: int) -> QMenu:
+        """The context lengths that a file on the hub can be judged by."""
+        details = self.store.details
+        menu = QMenu(self)
+        name_control(menu, "weights.context_menu", tr("weights.context_choice"))
+        chosen = details.contexts.get(key, 0)
+        for tokens in (0, *details.contexts_of(key, trained)):
+            words = tr("settings.n_tokens", count=tokens) if tokens else tr("settings.automatic")
+            action = menu.addAction(words)
+            action.setObjectName(f"weights.context.{tokens}")
+            action.setCheckable(True)
+            action.setChecked(tokens == chosen)
+            action.triggered.connect(
+                lambda _on=False, tokens=tokens: details.choose_context(key, tokens)
+            )
+        return menu
+
+    def _tell_place(self, number: int) -> None:
+        """Say where a line of the queue stands now, to those who cannot see it."""
+        waiting = self.store.queue.waiting()
+        if number in waiting:
+            place = waiting.index(number) + 1
+            words = tr("weights.moved", place=place, count=len(waiting))
+            QAccessible.updateAccessibility(QAccessibleAnnouncementEvent(self, words))
 
     def _token(self, key: str, repository: str) -> None:
         row = self.list.row_widget(key)
@@ -251,12 +318,7 @@ class WeightsPage(QWidget):
         """The token is right: what failed for want of it goes on."""
         if isinstance(self.store.repositories.get(repository), KnownError):
             self.store.ask_files_again(repository)
-        for item in self.store.downloads:
-            if item.repository == repository and item.state == "failed":
-                self.store.act("resume", item.id)
-        for key, refused in list(self.store.asking.items()):
-            if key.startswith(f"{repository} ") and isinstance(refused, KnownError):
-                self.store.download(*key.split(" ", 1))
+        self.store.queue.unlocked(repository)
 
     # ---- menus -------------------------------------------------------------------------------
 
@@ -282,7 +344,7 @@ class WeightsPage(QWidget):
                 action.setIcon(icons.icon(judged.icon, judged.role))
                 action.setEnabled(judged.role != "clay" and not self.store.offline)
             action.triggered.connect(
-                lambda _on=False, text=choice.label: self.store.download(
+                lambda _on=False, text=choice.label: self.store.queue.get(
                     found.entry.repository, text
                 )
             )

@@ -1,4 +1,4 @@
-"""The rows of the weights page: headings, suggestions, results, downloads, files, notes."""
+"""The rows of the weights page with facts and buttons: headings, suggestions, downloads, files."""
 
 from __future__ import annotations
 
@@ -6,15 +6,25 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from PySide6.QtCore import QRect, QRectF, Qt, QUrl
-from PySide6.QtGui import QDesktopServices, QFontMetrics, QMouseEvent, QPainter, QResizeEvent
-from PySide6.QtWidgets import QLineEdit
+from PySide6.QtCore import QEvent, QObject, QRect, QRectF, Qt
+from PySide6.QtGui import (
+    QFontMetrics,
+    QKeyEvent,
+    QPainter,
+    QPaintEvent,
+    QResizeEvent,
+)
+from PySide6.QtWidgets import QAbstractButton, QWidget
 
 from desktop_app.ui import icons, theme
-from desktop_app.ui.controls import IconButton, label, name_control, push_button
+from desktop_app.ui.controls import (
+    IconButton,
+    name_control,
+    push_button,
+    tip,
+)
 from desktop_app.ui.rows_view import Row, RowWidget
 from desktop_app.ui.weights_words import Verdict
-from desktop_app.ui.words import tr
 
 EDGE_PX: Final = 20
 VERDICT_PX: Final = 340
@@ -31,6 +41,9 @@ class Tool:
     icon: str
     identifier: str
     name: str
+    on: bool = True
+    keys: str = ""
+    """The shortcut, as Qt writes it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +130,28 @@ class HeadRow(RowWidget):
         painter.drawText(area, _RIGHT, self.row.facts.facts)
 
 
+class _Opener(QAbstractButton):
+    """The whole row as a button, below its other buttons; the row itself paints."""
+
+    def __init__(self, row: RowWidget, on_click: Callable[[], object]) -> None:
+        super().__init__(row)
+        self.setCursor(Qt.CursorShape.PointingHandCursor)
+        self.setFocusPolicy(Qt.FocusPolicy.TabFocus)
+        self.clicked.connect(lambda _on=False: on_click())
+
+    def paintEvent(self, _event: QPaintEvent) -> None:
+        """Nothing of its own."""
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        key = event.key()
+        if key in (Qt.Key.Key_Return, Qt.Key.Key_Enter):
+            self.click()
+        elif key in (Qt.Key.Key_Up, Qt.Key.Key_Down):
+            event.ignore()  # the list's: to the next row
+        else:
+            super().keyPressEvent(event)
+
+
 class LineRow(RowWidget):
     """Two lines of text, a verdict or badge, a button and some tools."""
 
@@ -124,6 +159,7 @@ class LineRow(RowWidget):
 
     def __init__(self) -> None:
         super().__init__()
+        self._opener = _Opener(self, lambda: self.act(self.line.opens))
         self.button = push_button(
             "", "", kind="main" if self.main else "", small=not self.main, on_click=self._pressed
         )
@@ -150,13 +186,13 @@ class LineRow(RowWidget):
             spoken.append(line.verdict.words)
         if line.badge is not None:
             spoken.append(line.badge.text)
-        name_control(self, line.identifier or row.key, ", ".join(s for s in spoken if s))
+        words = ", ".join(part for part in spoken if part)
+        name_control(self, line.identifier or row.key, words)
         self.setToolTip(line.tip or (line.verdict.reason if line.verdict is not None else ""))
-        self.setFocusPolicy(Qt.FocusPolicy.StrongFocus if line.opens else Qt.FocusPolicy.NoFocus)
-        self.setCursor(
-            Qt.CursorShape.PointingHandCursor if line.opens else Qt.CursorShape.ArrowCursor
-        )
-        self.setProperty("ring", "outer" if line.opens else "own")
+        self._opener.setVisible(bool(line.opens))
+        if line.opens:
+            name_control(self._opener, line.identifier or row.key, words)
+            name_control(self, row.key, "")
         self._show_button(line)
         self._show_tools(line.tools)
         self._place()
@@ -178,6 +214,8 @@ class LineRow(RowWidget):
         while len(self._tools) < len(tools):
             made = IconButton("x", "", "", size=16)
             made.setParent(self)
+            made.installEventFilter(self)
+            QWidget.setTabOrder(self._tools[-1] if self._tools else self.button, made)
             at = len(self._tools)
             made.clicked.connect(lambda _on=False, at=at: self.act(self.line.tools[at].action))
             self._tools.append(made)
@@ -187,7 +225,9 @@ class LineRow(RowWidget):
                 tool = tools[at]
                 made.set_icon(tool.icon)
                 name_control(made, tool.identifier, f"{tool.name}: {self.line.title}")
-                made.setToolTip(tool.name)
+                made.setToolTip(tip(tool.name, tool.keys))
+                if made.isEnabled() != tool.on:
+                    made.setEnabled(tool.on)
 
     def tool_button(self, action: str) -> IconButton | None:
         """The button of one of the row's tools: a menu opens at it."""
@@ -202,6 +242,7 @@ class LineRow(RowWidget):
             self._place()
 
     def _place(self) -> None:
+        self._opener.setGeometry(self.rect())
         right = self.width() - 12 - self.line.slots * 32
         middle = self._middle()
         for made in reversed(self._tools):
@@ -270,18 +311,6 @@ class LineRow(RowWidget):
             return right - width - 12
         return right - 8
 
-    def mouseReleaseEvent(self, event: QMouseEvent) -> None:
-        inside = self.rect().contains(event.position().toPoint())
-        if self.line.opens and inside and event.button() == Qt.MouseButton.LeftButton:
-            self.act(self.line.opens)
-
-    def keyPressEvent(self, event: object) -> None:
-        key = event.key()  # type: ignore[attr-defined]  # Qt hands a QKeyEvent here
-        if self.line.opens and key in (Qt.Key.Key_Return, Qt.Key.Key_Enter, Qt.Key.Key_Space):
-            self.act(self.line.opens)
-        else:
-            super().keyPressEvent(event)  # type: ignore[arg-type]  # as above
-
 
 class LeadRow(LineRow):
     """The recommended weights: a heading, a badge, facts, the verdict and the memory it takes."""
@@ -331,8 +360,28 @@ class LeadRow(LineRow):
             _cut(painter, QRect(start + 100, middle - 10, room, 20), line.end)
 
 
+_MOVES: Final = {
+    Qt.Key.Key_Up: "up",
+    Qt.Key.Key_Down: "down",
+    Qt.Key.Key_Home: "top",
+    Qt.Key.Key_End: "bottom",
+}
+
+
 class DownloadRow(LineRow):
-    """A download: name, percent, buttons, a bar, and how far it is."""
+    """A download: name, percent, buttons, a bar, and how far it is.
+
+    Alt with an arrow, Home or End moves it in the queue, whichever of its buttons has the focus.
+    """
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        # Buttons take the arrows for themselves, with and without Alt.
+        if event.type() == QEvent.Type.KeyPress and isinstance(event, QKeyEvent):
+            move = _MOVES.get(Qt.Key(event.key()))
+            if move is not None and event.modifiers() & Qt.KeyboardModifier.AltModifier:
+                self.act(move)
+                return True
+        return super().eventFilter(watched, event)
 
     def _middle(self) -> int:
         return round(theme.current().px(27))
@@ -362,135 +411,6 @@ class DownloadRow(LineRow):
             painter.drawText(room, Qt.TextFlag.TextWordWrap, line.facts)
         else:
             _cut(painter, room, line.facts)
-
-
-class NoteRow(RowWidget):
-    """A sentence on the page, with an icon and perhaps a button below it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._text = label("", "secondary", wrap=True)
-        self._text.setParent(self)
-        self._text.setAlignment(Qt.AlignmentFlag.AlignVCenter)
-        self._button = push_button("", "", small=True, on_click=self._pressed)
-        self._button.setParent(self)
-
-    def _pressed(self) -> None:
-        assert self.row is not None
-        assert isinstance(self.row.facts, Line)
-        if self.row.facts.button is not None:
-            self.act(self.row.facts.button[1])
-
-    def show_facts(self, row: Row) -> None:
-        assert isinstance(row.facts, Line)
-        self._text.setText(row.facts.title)
-        name_control(self, row.facts.identifier or row.key, row.facts.title)
-        self._button.setVisible(row.facts.button is not None)
-        if row.facts.button is not None:
-            words, _action, identifier = row.facts.button
-            self._button.setText(words)
-            name_control(self._button, identifier, words)
-        self._place()
-
-    def resizeEvent(self, event: QResizeEvent) -> None:
-        super().resizeEvent(event)
-        if self.row is not None:
-            self._place()
-
-    def _place(self) -> None:
-        assert self.row is not None
-        assert isinstance(self.row.facts, Line)
-        right = self.width() - 16
-        if not self._button.isHidden():
-            size = self._button.sizeHint()
-            top = (self.height() - size.height()) // 2
-            self._button.setGeometry(right - size.width(), top, size.width(), size.height())
-            right -= size.width() + 16
-        left = EDGE_PX + (26 if self.row.facts.icon else 0)
-        self._text.setGeometry(left, 4, max(60, right - left), self.height() - 8)
-
-    def paint(self, painter: QPainter) -> None:
-        assert self.row is not None
-        assert isinstance(self.row.facts, Line)
-        line = self.row.facts
-        if line.icon:
-            role = line.facts_role if line.facts_role != "text3" else "text2"
-            icons.draw(painter, line.icon, role, EDGE_PX, (self.height() - 16) / 2, 16)
-
-
-@dataclass(frozen=True, slots=True)
-class Gate:
-    """Weights whose makers ask for something first: the page to visit, and a token."""
-
-    page: str
-    state: str = ""
-    """What became of the token: a sentence."""
-    state_role: str = "text3"
-    busy: bool = False
-
-
-class GateRow(RowWidget):
-    """What to do about gated weights: visit, accept, paste a token."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._steps = label(tr("weights.gate_steps"), "secondary", wrap=True)
-        self._field = QLineEdit()
-        self._field.setEchoMode(QLineEdit.EchoMode.Password)
-        self._field.setPlaceholderText(tr("weights.token"))
-        name_control(self._field, "weights.token", tr("weights.token"))
-        self._field.returnPressed.connect(self._save)
-        self._visit = push_button(
-            tr("weights.visit"), "weights.visit", small=True, on_click=self._open_page
-        )
-        self._keep = push_button(
-            tr("weights.keep_token"), "weights.keep_token", small=True, on_click=self._save
-        )
-        self._state = label("", "small", wrap=True)
-        name_control(self._state, "weights.token_state", "")
-        for part in (self._steps, self._field, self._visit, self._keep, self._state):
-            part.setParent(self)
-
-    @property
-    def token(self) -> str:
-        """What was typed."""
-        return self._field.text().strip()
-
-    def _gate(self) -> Gate:
-        assert self.row is not None
-        assert isinstance(self.row.facts, Gate)
-        return self.row.facts
-
-    def _open_page(self) -> None:
-        QDesktopServices.openUrl(QUrl(self._gate().page))
-
-    def _save(self) -> None:
-        if self.token:
-            self.act("token")
-            self._field.clear()
-
-    def show_facts(self, row: Row) -> None:
-        gate = self._gate()
-        name_control(self, row.key, tr("weights.gate_steps"))
-        self._visit.setToolTip(gate.page)
-        self._state.setText(gate.state or tr("weights.token_kept_where"))
-        self._state.setAccessibleName(self._state.text())
-        self._keep.setEnabled(not gate.busy)
-        self._place()
-
-    def resizeEvent(self, event: QResizeEvent) -> None:
-        super().resizeEvent(event)
-        if self.row is not None:
-            self._place()
-
-    def _place(self) -> None:
-        left, right = EDGE_PX, self.width() - 16
-        self._steps.setGeometry(left, 10, right - left, 40)
-        visit, keep = self._visit.sizeHint().width(), self._keep.sizeHint().width()
-        self._visit.setGeometry(left, 56, visit, 30)
-        self._keep.setGeometry(right - keep, 56, keep, 30)
-        self._field.setGeometry(left + visit + 10, 55, right - left - visit - keep - 20, 32)
-        self._state.setGeometry(left, 92, right - left, 36)
 
 
 def verdict_width(found: Verdict) -> int:
@@ -551,13 +471,3 @@ def _cut(painter: QPainter, area: QRect, text: str) -> int:
     shown = metrics.elidedText(text, Qt.TextElideMode.ElideRight, max(0, area.width()))
     painter.drawText(area, _LEFT, shown)
     return metrics.horizontalAdvance(shown)
-
-
-MAKERS: Final[dict[str, Callable[[], RowWidget]]] = {
-    "head": HeadRow,
-    "lead": LeadRow,
-    "line": LineRow,
-    "download": DownloadRow,
-    "note": NoteRow,
-    "gate": GateRow,
-}

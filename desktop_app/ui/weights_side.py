@@ -153,6 +153,7 @@ class WeightsSide(QObject):
             made.dock_wanted.connect(lambda: self._sides.show_dock(True))
             made.sidebar_wanted.connect(lambda: self._sides.show_sidebar(True))
             made.settings_wanted.connect(self._own_settings)
+            made.online_wanted.connect(lambda: self._offline_chosen(False))
             self.middle.addWidget(made)
         return self._page
 
@@ -178,7 +179,11 @@ class WeightsSide(QObject):
         """Show the weights page, with the connections beside it."""
         self.leave_first_run()
         page, panel = self.page, self.panel
-        self.store.start()
+        if self.store.room is None:
+            self.store.start()
+        elif not self.is_shown:
+            # Memory comes and goes: a page that opens tells what is free now.
+            self.store.judge_again(settle=self.store.is_outdated)
         self.middle.setCurrentWidget(page)
         self.right.setCurrentWidget(panel)
         self._move_toast(page)
@@ -259,7 +264,7 @@ class WeightsSide(QObject):
         found = self.store.recommended()
         self.show_page()
         if found is not None:
-            self.store.download(found.entry.repository, found.choice.label)
+            self.store.queue.get(found.entry.repository, found.choice.label)
 
     # ---- weights -----------------------------------------------------------------------------
 
@@ -326,8 +331,10 @@ class WeightsSide(QObject):
                 lambda: self.load(Path(item.path)),
                 icon="circle-check",
             )
-        else:
-            words = tr("weights.has_failed", title=item.title, reason=item.error_sentence)
+        elif item.error != "offline":
+            from desktop_app.ui.weights_words import failure_words
+
+            words = tr("weights.has_failed", title=item.title, reason=failure_words(item))
             toast.tell(words, tr("row.show"), self.show_page, icon="circle-alert")
 
     # ---- connections -------------------------------------------------------------------------

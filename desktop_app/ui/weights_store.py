@@ -7,7 +7,7 @@ back by the bridge; `changed` tells the page to look again, once for many change
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -17,11 +17,12 @@ from PySide6.QtCore import QObject, QTimer, Signal
 
 from desktop_app.errors import KnownError
 from desktop_app.ui.bridge import Bridge
+from desktop_app.ui.weights_details import FileDetails
+from desktop_app.ui.weights_queue import Queue
 from desktop_app.weights.catalogue import CatalogueChoice, CatalogueEntry, Suggestion
 from desktop_app.weights.downloads import Download
-from desktop_app.weights.fit import Device, Fit, Machine, load_of_size, predict
+from desktop_app.weights.fit import Device, Fit, Machine, Plan, load_of_size, predict
 from desktop_app.weights.hub import Repository, RepositorySummary, parse_address
-from desktop_app.weights.hub_files import Quantisation
 from desktop_app.weights.room import WeightsRoom
 from desktop_app.weights.shelf import Entry
 
@@ -29,8 +30,6 @@ T = TypeVar("T")
 SEARCH_WAIT_MS: Final = 250
 FIRST_RESULTS: Final = 10
 MORE_RESULTS: Final = 100
-# Errors after which a token of the user's account is the next step.
-ACCESS: Final = frozenset({"hub-gated", "hub-login", "hub-token"})
 _CHANGED_MS: Final = 30
 
 
@@ -57,6 +56,7 @@ class WeightsStore(QObject):
         self.room: WeightsRoom | None = None
         self.machine: Machine | None = None
         self.suggestions: list[Suggestion] = []
+        """In the order to show; see `judged`."""
         self.entries: list[Entry] = []
         self.looked = False
         """Whether the shelf was read once in this run."""
@@ -70,16 +70,16 @@ class WeightsStore(QObject):
         self.repositories: dict[str, Repository | KnownError | None] = {}
         """Files of repositories by name: None while they are asked for."""
         self.open_repositories: set[str] = set()
-        self.asking: dict[str, KnownError | None] = {}
-        """Downloads that are being prepared by `repository label`: None, or why it failed."""
+        self.queue = Queue(self)
         self.checking: dict[str, float | str | KnownError] = {}
         """Files that are being hashed: how far (0 … 1), "sound", or what is wrong."""
         self.token_state: str | KnownError = ""
         """"" unknown, "checking", "keyring", "session", or why it was refused."""
         self.file_rows: dict[str, tuple[Repository, list[Any]]] = {}
         """The page's rows of a repository's files, kept while it is the same."""
-        self._sorted_out: tuple[list[Entry], dict[str, list[Entry]]] = ([], {})
-        self._fits: dict[tuple[int, str, int], Fit] = {}
+        self.details = FileDetails(self)
+        self.fits: dict[Hashable, Fit] = {}
+        """Judgements of this look at the computer."""
         self._search_cancel = threading.Event()
         self._cancels: set[threading.Event] = {self._search_cancel}
         self._pool = ThreadPoolExecutor(4, thread_name_prefix="grove-weights")
@@ -110,7 +110,7 @@ class WeightsStore(QObject):
 
     def _not_opened(self, error: KnownError) -> None:
         self.search_error = error
-        self._touch()
+        self.touch()
 
     def _opened(self, room: WeightsRoom) -> None:
         if self._closed:
@@ -128,7 +128,7 @@ class WeightsStore(QObject):
             work(room)
         self.look()
         self.connections_changed.emit()
-        self._touch()
+        self.touch()
 
     def close(self) -> None:
         """Stop everything and wait for the threads."""
@@ -144,7 +144,20 @@ class WeightsStore(QObject):
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def look(self) -> None:
-        """Judge again what runs here, and look at the disks again."""
+        """Judge again what runs here, in a new order, and look at the disks again."""
+
+        def looked(entries: list[Entry]) -> None:
+            self.entries, self.looked = entries, True
+            self.touch()
+
+        def begin(room: WeightsRoom) -> None:
+            self.judge_again(settle=True)
+            self.later(room.shelf.refresh, looked, lambda _error: looked(room.shelf.entries()))
+
+        self.with_room(begin)
+
+    def judge_again(self, *, settle: bool = False) -> None:
+        """Look at the memory that is free now; `settle`: a new order and recommendation too."""
         if self._closed:
             return
         held, devices = self._facts()
@@ -155,33 +168,48 @@ class WeightsStore(QObject):
             machine = replace(machine, free_bytes=machine.free_bytes + held)
             return machine, room.catalogue.suggest(machine, room.speeds)
 
-        def judged(result: tuple[Machine, list[Suggestion]]) -> None:
-            self.machine, self.suggestions = result
-            self._fits.clear()
-            self._touch()
+        self.with_room(
+            lambda room: self.later(
+                lambda: judge(room), lambda found: self.judged(*found, settle=settle)
+            )
+        )
 
-        def looked(entries: list[Entry]) -> None:
-            self.entries, self.looked = entries, True
-            self._touch()
+    def judged(
+        self, machine: Machine, suggestions: Sequence[Suggestion], *, settle: bool = True
+    ) -> None:
+        """Take a judgement.  Unless it is to `settle`, what stood stays where it stood.
 
-        def begin(room: WeightsRoom) -> None:
-            self._later(lambda: judge(room), judged)
-            self._later(room.shelf.refresh, looked, lambda _error: looked(room.shelf.entries()))
+        Free memory comes and goes with other programs: rows that change places under the pointer
+        are worse than an order of some minutes ago.
+        """
+        if self.suggestions and not settle:
+            places = {item.entry.id: at for at, item in enumerate(self.suggestions)}
+            first = self.recommended()
+            kept = first.entry.id if first is not None else ""
+            self.suggestions = sorted(
+                (replace(item, recommended=item.entry.id == kept) for item in suggestions),
+                key=lambda item: places.get(item.entry.id, len(places)),
+            )
+        else:
+            self.suggestions = sorted(suggestions, key=_place)
+        self.machine = machine
+        self.fits.clear()
+        self.touch()
 
-        self.with_room(begin)
-
-    def _later(
+    def later(
         self,
         work: Callable[[], T],
         done: Callable[[T], None],
         failed: Callable[[KnownError], None] | None = None,
     ) -> None:
+        """Do `work` on a worker thread; the rest comes back on this one."""
         if self._closed:
             return
         future: Future[T] = self._pool.submit(work)
         self._bridge.when_done(future, done, failed)
 
-    def _touch(self) -> None:
+    def touch(self) -> None:
+        """Something has changed: `changed` follows soon."""
         if not self._closed and not self._soon.isActive():
             self._soon.start()
 
@@ -195,16 +223,16 @@ class WeightsStore(QObject):
             if ended and before.get(item.id, item.state) not in (item.state,):
                 self.finished.emit(item)
         self.connections_changed.emit()
-        self._touch()
+        self.touch()
 
     def _shelf_changed(self) -> None:
         if self.room is not None:
             self.entries = self.room.shelf.entries()
-            self._touch()
+            self.touch()
 
     def _connections_told(self) -> None:
         self.connections_changed.emit()
-        self._touch()
+        self.touch()
 
     # ---- facts -------------------------------------------------------------------------------
 
@@ -219,20 +247,27 @@ class WeightsStore(QObject):
         if self.room is None:
             return False
         running = any(item.state in ("running", "checking") for item in self.downloads)
-        asking = any(value is None for value in self.asking.values())
+        asking = any(value is None for value in self.queue.asking.values())
         files = any(value is None for value in self.repositories.values())
         return running or asking or files or self.searching
 
-    def fit(self, size_bytes: int, label: str, context_length: int = 0) -> Fit | None:
+    def fit(
+        self, size_bytes: int, label: str, trained_context: int = 0, context_length: int = 0
+    ) -> Fit | None:
         """How a file of this size would run; None until the computer was looked at."""
         if self.machine is None or self.room is None:
             return None
-        key = (size_bytes, label, context_length)
-        known = self._fits.get(key)
+        key = (size_bytes, label, trained_context, context_length)
+        known = self.fits.get(key)
         if known is None:
-            load = load_of_size(size_bytes, label, context_length)
-            known = self._fits[key] = predict(load, self.machine, self.room.speeds)
+            load = load_of_size(size_bytes, label, trained_context)
+            plan = Plan(context_length=context_length)
+            known = self.fits[key] = predict(load, self.machine, self.room.speeds, plan)
         return known
+
+    def forget_fit(self, key: Hashable) -> None:
+        """Judge this again at the next look."""
+        self.fits.pop(key, None)
 
     def fit_of_choice(self, entry: CatalogueEntry, choice: CatalogueChoice) -> Fit | None:
         """As `fit`, for a size of a catalogue entry."""
@@ -243,6 +278,12 @@ class WeightsStore(QObject):
     def recommended(self) -> Suggestion | None:
         """The one weights for this computer."""
         return next((s for s in self.suggestions if s.recommended), None)
+
+    @property
+    def is_outdated(self) -> bool:
+        """Whether what is recommended has no room here any more."""
+        found = self.recommended()
+        return found is None or found.fit.verdict == "too-big"
 
     # ---- searching -------------------------------------------------------------------------------
 
@@ -260,14 +301,14 @@ class WeightsStore(QObject):
             self.results = []
         elif self.searching:
             self._wait.start()
-        self._touch()
+        self.touch()
 
     def search_again(self) -> None:
         """The same search once more, after a failure."""
         self._drop_search()
         self.search_error = None
         self.searching = bool(self.words)
-        self._touch()
+        self.touch()
         if self.words:
             self._search_now()
 
@@ -298,15 +339,15 @@ class WeightsStore(QObject):
             self.searching = limit == FIRST_RESULTS and len(found) == limit
             if self.searching:
                 self._ask_hub(room, words, cancel, MORE_RESULTS)
-            self._touch()
+            self.touch()
 
         def failed(error: KnownError) -> None:
             if not cancel.is_set():
                 self.searching = False
                 self.search_error = error
-                self._touch()
+                self.touch()
 
-        self._later(lambda: room.hub.search(words, limit=limit, cancel=cancel), done, failed)
+        self.later(lambda: room.hub.search(words, limit=limit, cancel=cancel), done, failed)
 
     def _show_address(self, name: str, cancel: threading.Event) -> None:
         """A pasted link: the one repository, opened."""
@@ -315,7 +356,7 @@ class WeightsStore(QObject):
         self.searching = False
         self.open_repositories.add(name)
         self._need_files(name, cancel)
-        self._touch()
+        self.touch()
 
     # ---- a repository's files ----------------------------------------------------------------
 
@@ -326,142 +367,51 @@ class WeightsStore(QObject):
         else:
             self.open_repositories.add(name)
             self._need_files(name)
-        self._touch()
+        self.touch()
 
     def ask_files_again(self, name: str) -> None:
         """Ask for a repository's files once more."""
         self.repositories.pop(name, None)
         self._need_files(name)
-        self._touch()
+        self.touch()
 
     def _need_files(self, name: str, cancel: threading.Event | None = None) -> None:
         if isinstance(self.repositories.get(name), Repository):
             return
         self.repositories[name] = None
-        cancel = cancel or self._cancel()
+        cancel = cancel or self.new_cancel()
 
         def done(found: Repository) -> None:
             self.repositories[name] = found
-            self._touch()
+            self.touch()
 
         def failed(error: KnownError) -> None:
             if error.code == "cancelled":
                 self.repositories.pop(name, None)
             else:
                 self.repositories[name] = error
-            self._touch()
+            self.touch()
 
         self.with_room(
-            lambda room: self._later(lambda: room.hub.repository(name, cancel=cancel), done, failed)
+            lambda room: self.later(lambda: room.hub.repository(name, cancel=cancel), done, failed)
         )
 
-    def _cancel(self) -> threading.Event:
+    def new_cancel(self) -> threading.Event:
+        """An event that the end of the store sets."""
         made = threading.Event()
         self._cancels.add(made)
         return made
-
-    # ---- downloads -------------------------------------------------------------------------------
-
-    def download(self, repository: str, label: str) -> None:
-        """Fetch one size of a repository; asks the hub for its files where they are not known."""
-        key = f"{repository} {label}"
-        if key in self.asking and self.asking[key] is None:
-            return
-        known = self.repositories.get(repository)
-        if isinstance(known, Repository):
-            self.asking.pop(key, None)
-            self._add(known, key, known.quantisation(label))
-            return
-        self.asking[key] = None
-        cancel = self._cancel()
-
-        def done(found: Repository) -> None:
-            self.repositories[repository] = found
-            try:
-                quantisation = found.quantisation(label)
-            except KnownError as error:
-                self.asking[key] = error
-            else:
-                self.asking.pop(key, None)
-                self._add(found, key, quantisation)
-            self._touch()
-
-        def failed(error: KnownError) -> None:
-            self.asking[key] = error
-            self._touch()
-
-        self.with_room(
-            lambda room: self._later(
-                lambda: room.hub.repository(repository, cancel=cancel), done, failed
-            )
-        )
-        self._touch()
-
-    def _add(self, repository: Repository, key: str, quantisation: Quantisation) -> None:
-        assert self.room is not None
-        try:
-            self.room.downloads.add(repository, quantisation)
-        except KnownError as error:
-            self.asking[key] = error
-        self._touch()
-
-    def download_of(self, repository: str, label: str) -> Download | None:
-        """The line of the queue for one size, if it is in the queue."""
-        for item in self.downloads:
-            if item.repository == repository and item.label == label and item.state != "done":
-                return item
-        return None
-
-    def installed(self, repository: str, label: str) -> Entry | None:
-        """The file on this computer that came from this size of a repository."""
-        for entry in self._by_repository().get(repository, ()):
-            if label == entry.quantisation or label.lower() in entry.path.name.lower():
-                return entry
-        return None
-
-    def _by_repository(self) -> dict[str, list[Entry]]:
-        """Files of Grove's own folder by ``owner/name``, sorted out once for each list."""
-        if self.room is not None and self._sorted_out[0] is not self.entries:
-            found: dict[str, list[Entry]] = {}
-            own = str(self.room.shelf.own_folder)
-            for entry in self.entries:
-                if str(entry.path).startswith(own):
-                    parts = entry.path.parts[len(self.room.shelf.own_folder.parts) :]
-                    found.setdefault("/".join(parts[:2]), []).append(entry)
-            self._sorted_out = (self.entries, found)
-        return self._sorted_out[1]
-
-    def act(self, verb: str, download_id: int) -> None:
-        """ "pause", "resume", "cancel", "up", "down" or "clear" on a line of the queue."""
-        if self.room is None:
-            return
-        queue = self.room.downloads
-        try:
-            if verb in ("up", "down"):
-                ids = [item.id for item in queue.snapshot()]
-                step = -1 if verb == "up" else 1
-                queue.move(download_id, ids.index(download_id) + step)
-            elif verb == "clear":
-                queue.clear_finished()
-            else:
-                {"pause": queue.pause, "resume": queue.resume, "cancel": queue.cancel}[verb](
-                    download_id
-                )
-        except (KnownError, ValueError):
-            pass  # the line has gone meanwhile: what was wanted is so
-        self.downloads = queue.snapshot()
-        self._touch()
 
     # ---- the shelf -------------------------------------------------------------------------------
 
     def add_file(self, path: Path, done: Callable[[Entry], None], failed: Any) -> None:
         """List a file where it lies."""
-        self.with_room(lambda room: self._later(lambda: room.shelf.add_file(path), done, failed))
+        self.with_room(lambda room: self.later(lambda: room.shelf.add_file(path), done, failed))
 
     def add_folder(self, path: Path, failed: Callable[[KnownError], None]) -> None:
         """Watch a folder of the user's."""
         self.with_room(
-            lambda room: self._later(
+            lambda room: self.later(
                 lambda: room.shelf.add_folder(path), lambda _found: self._shelf_changed(), failed
             )
         )
@@ -469,7 +419,7 @@ class WeightsStore(QObject):
     def remove(self, entry: Entry, failed: Callable[[KnownError], None]) -> None:
         """Delete a file of Grove's own folder, take any other off the list."""
         self.with_room(
-            lambda room: self._later(
+            lambda room: self.later(
                 lambda: room.shelf.remove(entry), lambda _none: self._shelf_changed(), failed
             )
         )
@@ -479,7 +429,7 @@ class WeightsStore(QObject):
         key = str(entry.path)
         if isinstance(self.checking.get(key), float):
             self.checking.pop(key)
-            self._touch()
+            self.touch()
             return
         self.checking[key] = 0.0
         told = [0.0]
@@ -495,12 +445,12 @@ class WeightsStore(QObject):
 
         def sound(_digest: str) -> None:
             self.checking[key] = "sound"
-            self._touch()
+            self.touch()
 
         def failed(error: KnownError) -> None:
             if error.code != "cancelled":
                 self.checking[key] = error
-            self._touch()
+            self.touch()
 
         def check(room: WeightsRoom) -> str:
             try:
@@ -510,13 +460,13 @@ class WeightsStore(QObject):
                     "weights-unreadable", "The file cannot be read.", detail=str(error)
                 ) from error
 
-        self.with_room(lambda room: self._later(lambda: check(room), sound, failed))
-        self._touch()
+        self.with_room(lambda room: self.later(lambda: check(room), sound, failed))
+        self.touch()
 
     def _checked_so_far(self, key: str, share: float) -> None:
         if isinstance(self.checking.get(key), float):
             self.checking[key] = share
-            self._touch()
+            self.touch()
 
     # ---- connections -----------------------------------------------------------------------------
 
@@ -526,9 +476,11 @@ class WeightsStore(QObject):
         def switch(room: WeightsRoom) -> None:
             room.connections.set_offline(offline)
             self.searching = False
-            if not offline and self.words:
-                self.search_again()
-            self._touch()
+            if not offline:
+                self.queue.go_on_after_offline()
+                if self.words:
+                    self.search_again()
+            self.touch()
 
         if self.room is not None:
             switch(self.room)
@@ -536,7 +488,7 @@ class WeightsStore(QObject):
     def set_token(self, token: str, then: Callable[[], None]) -> None:
         """Check an access token with the hub and keep it; `then` when it is right."""
         self.token_state = "checking"  # noqa: S105 - a state, not a token
-        self._touch()
+        self.touch()
 
         def work(room: WeightsRoom) -> bool:
             room.hub.check_token(token)
@@ -544,22 +496,32 @@ class WeightsStore(QObject):
 
         def done(kept: bool) -> None:
             self.token_state = "keyring" if kept else "session"
-            self._touch()
+            self.touch()
             then()
 
         def failed(error: KnownError) -> None:
             self.token_state = error
-            self._touch()
+            self.touch()
 
-        self.with_room(lambda room: self._later(lambda: work(room), done, failed))
+        self.with_room(lambda room: self.later(lambda: work(room), done, failed))
 
     def forget_token(self) -> None:
         """Remove the access token from this computer."""
 
         def done(_none: None) -> None:
             self.token_state = ""
-            self._touch()
+            self.touch()
 
         self.with_room(
-            lambda room: self._later(lambda: room.hub.tokens.forget(room.hub.origin), done)
+            lambda room: self.later(lambda: room.hub.tokens.forget(room.hub.origin), done)
         )
+
+
+def _place(item: Suggestion) -> tuple[bool, int, float]:
+    """The recommended one first, then what runs well, slowly, and not.
+
+    Among equals the larger weights first, Open-Assistant's own before them.
+    """
+    order = {"well": 0, "slow": 1, "too-big": 2}
+    own = 1000.0 if item.entry.family == "open-assistant" else 0.0
+    return not item.recommended, order[item.fit.verdict], -own - item.entry.parameters_billion

@@ -12,9 +12,12 @@ from desktop_app.ui.words import number, tr
 from desktop_app.weights.connections import ConnectionEntry
 from desktop_app.weights.downloads import Download
 from desktop_app.weights.fit import Fit, Machine, size_text
+from desktop_app.weights.gguf import Header
 from desktop_app.weights.hub import RepositorySummary
 from desktop_app.weights.shelf import Entry
 
+# Errors after which a token of the user's account is the next step.
+ACCESS: Final = frozenset({"hub-gated", "hub-login", "hub-token"})
 SOURCES: Final = ("lm-studio", "ollama", "gpt4all", "jan", "llama.cpp", "hub-cache")
 
 
@@ -80,6 +83,27 @@ def context_words(tokens: int) -> str:
     return tr("weights.context", tokens=short)
 
 
+def context_choice(chosen: int, fit: Fit | None) -> str:
+    """The context length that a verdict is for: as chosen, or what automatic comes to."""
+    if chosen:
+        return tr("settings.n_tokens", count=chosen)
+    if fit is None:
+        return tr("settings.automatic")
+    return tr("weights.context_auto", tokens=tr("settings.n_tokens", count=fit.context_length))
+
+
+def header_facts(header: Header) -> str:
+    """What a file says of itself: architecture, layers, trained context, template, licence."""
+    template = tr("weights.own_template" if header.chat_template else "weights.no_template")
+    return facts(
+        tr("weights.header_facts", architecture=header.architecture),
+        tr("weights.layers", count=header.block_count) if header.block_count else "",
+        context_words(header.context_length),
+        template,
+        licence_words(header.licence),
+    )
+
+
 _LICENCES: Final = {"apache-2.0": "Apache 2.0", "mit": "MIT", "cc-by-4.0": "CC BY 4.0"}
 
 
@@ -141,9 +165,16 @@ def download_facts(item: Download) -> str:
             return facts(so_far, tr("weights.paused"))
         case "done":
             return facts(total, tr("weights.ready_checked"))
+        case "failed" if item.error == "offline":
+            return facts(so_far, tr("weights.waits_online"))
         case "failed":
-            return item.error_sentence
+            return failure_words(item)
     return facts(total, tr("weights.queued"))
+
+
+def failure_words(item: Download) -> str:
+    """Why a download failed, and what to do."""
+    return tr("weights.needs_token") if item.error in ACCESS else item.error_sentence
 
 
 def time_left(item: Download) -> str:

@@ -1,4 +1,8 @@
-"""From a new laptop to a chat with good weights: a kill, a pause, lost connections in between."""
+"""From a new laptop to a chat with good weights: a kill, a pause, lost connections in between.
+
+Once inside the process, on any platform of Qt; and from outside, by identifiers, where a
+machine has what that needs.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +18,8 @@ import pytest
 
 from tests.fakes import tiny_gguf
 from tests.fakes.hub import FakeHub, Fault
+from tests.system import weights_journey
+from tests.system.reader import inside_session, missing
 
 ROOT = Path(__file__).parents[2]
 SIZE_BYTES = 3_000_000
@@ -101,3 +107,43 @@ def test_first_start_kill_resume_pause_lost_connection_load_chat(
     # Nothing was asked of the hub but this one repository.
     paths = {request.path for request in hub.log if request.origin == "hub"}
     assert all(wanted["repository"] in path for path in paths)
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("part", ["smooth", "rough"])
+def test_journey_from_outside(part: str) -> None:
+    if lacking := missing():
+        pytest.skip(f"{lacking} is not installed")
+    command = inside_session("tests.system.weights_journey", "--inside", "--part", part)
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=110, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    seen = json.loads(done.stdout.splitlines()[-1])[part]
+    assert seen["roles"] == ["user", "assistant"]
+    assert seen["arrived"] == [weights_journey.SIZE_BYTES]
+    assert seen["status"] == 0
+    if part == "smooth":
+        assert seen["clicks"] <= 3
+        assert seen["sent"] == weights_journey.SIZE_BYTES
+    else:
+        assert seen["kept"] >= seen["killed_at"] - 1
+        assert seen["paused_at"] > seen["kept"]
+        assert seen["faults_left"] == 0
+        # Nothing that had arrived was fetched again, but what was in flight at each break.
+        assert seen["sent"] <= weights_journey.SIZE_BYTES + 1_000_000
+
+
+@pytest.mark.timeout(180)
+def test_every_control_of_the_page_is_named_and_reached_by_keyboard() -> None:
+    if lacking := missing():
+        pytest.skip(f"{lacking} is not installed")
+    command = inside_session("tests.system.weights_walk", "--inside", "--json")
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=170, check=False
+    )
+    assert done.stdout, done.stderr[-2000:]
+    seen = json.loads(done.stdout.splitlines()[-1])
+    assert seen["failing"] == []
+    assert seen["status"] == 0
+    assert len(seen["controls"]) == 6
