@@ -16,7 +16,7 @@ import platform
 import re
 import threading
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -126,13 +126,15 @@ class Plan:
 
     # 0 = automatic: the trained length, at most 8,192.
     context_length: int = 0
+    # "auto": f16, or q8_0 where that does not fit.
     kv_type: str = "f16"
     batch_tokens: int = 512
     # How many tokens of a batch get logits: the last of a prompt, or one for each draft.  llama.cpp
     # may reserve room for more, but what is never written takes no memory.
     output_tokens: int = 16
-    # Repacked types held twice while the file stays mapped.
-    mapped: bool = True
+    # Whether the file stays mapped where most of it is repacked, and so is held twice (the engine
+    # reads such files instead).
+    mapped: bool = False
     # -1 = as many as fit, 0 = none.
     gpu_layers: int = -1
     # Tokens of context read for each new one, for the speed.
@@ -430,6 +432,8 @@ def predict(
     """
     load = load_of(source) if isinstance(source, Header) else source
     plan = plan or Plan()
+    if plan.kv_type == "auto":
+        return _with_best_cache(source, machine, speeds, plan, unloading_bytes)
     free = machine.free_bytes + unloading_bytes
     context = context_of(load, plan)
     need = _need(load, machine, plan, context)
@@ -458,6 +462,27 @@ def predict(
         gpu_layers=need.layers,
         block_count=load.block_count,
     )
+
+
+def _with_best_cache(
+    source: Header | Load,
+    machine: Machine,
+    speeds: SpeedBook | None,
+    plan: Plan,
+    unloading_bytes: int,
+) -> Fit:
+    """As the engine does: q8_0 where f16 does not fit, or only with a shorter context."""
+    fits = [
+        predict(
+            source, machine, speeds, replace(plan, kv_type=kind), unloading_bytes=unloading_bytes
+        )
+        for kind in ("f16", "q8_0")
+    ]
+    better, smaller = fits
+    gains = smaller.memory_bytes <= smaller.free_bytes and (
+        better.memory_bytes > better.free_bytes or smaller.context_length > better.context_length
+    )
+    return smaller if gains else better
 
 
 @dataclass(frozen=True, slots=True)

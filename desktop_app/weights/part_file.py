@@ -28,6 +28,7 @@ from desktop_app.errors import KnownError
 from .profile_file import sync_folder
 
 _FLUSH_BYTES: Final = 64 << 20
+_POLL_S: Final = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,11 +184,39 @@ class PartFile:
         """SHA-256 of all bytes so far."""
         return self._hash.hexdigest()
 
-    def rename(self) -> None:
-        """Flush, give the file its name, and leave nothing else behind."""
+    def flush(self, stop: threading.Event) -> bool:
+        """Have everything on disk; False when `stop` was set first.  Raises OSError.
+
+        A slow disk may need many seconds, and a cancel does not wait for it.
+        """
         self._leave_flusher()
         assert self._file is not None
-        os.fsync(self._file.fileno())
+        handle = os.dup(self._file.fileno())
+        failures: list[OSError] = []
+        done = threading.Event()
+
+        def work() -> None:
+            try:
+                os.fsync(handle)
+            except OSError as error:
+                failures.append(error)
+            finally:
+                os.close(handle)
+                done.set()
+
+        worker = threading.Thread(target=work, daemon=True, name="grove-flush")
+        worker.start()
+        while not done.wait(_POLL_S):
+            if stop.is_set():
+                return False
+        worker.join()
+        if failures:
+            raise failures[0]
+        return True
+
+    def rename(self) -> None:
+        """Give the file its name, after `flush`, and leave nothing else behind."""
+        assert self._file is not None
         if os.name == "nt":
             self._close()  # Windows renames no open file
         self.path.replace(self.target)
@@ -215,7 +244,9 @@ class PartFile:
         try:
             _lock(self._file)
         except OSError as error:
-            self._close()
+            # Not `_close`: an empty part belongs to whoever has just begun it.
+            self._file.close()
+            self._file = None
             raise KnownError(
                 "busy",
                 "This file is being downloaded by another window of Grove. Wait for it, or close "
@@ -233,6 +264,9 @@ class PartFile:
         self._hash.settle()
         if self._file is not None:
             empty = self.size == 0
+            # A flush that still runs holds the file open, and with it the lock: let go of it here.
+            with contextlib.suppress(OSError):
+                _unlock(self._file)
             self._file.close()
             self._file = None
             if empty and self.path.exists() and self.path.stat().st_size == 0:
@@ -304,3 +338,15 @@ def _lock(file: BinaryIO) -> None:
         import fcntl
 
         fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _unlock(file: BinaryIO) -> None:
+    if sys.platform == "win32":
+        import msvcrt
+
+        file.seek(1 << 60)
+        msvcrt.locking(file.fileno(), msvcrt.LK_UNLCK, 1)
+    else:
+        import fcntl
+
+        fcntl.flock(file.fileno(), fcntl.LOCK_UN)

@@ -247,6 +247,8 @@ class Transfer:
         digest = self._part.digest()
         size = self._part.size
         verified = bool(self._expected_hash())
+        if not self._part.flush(self._stop):
+            raise cancelled_error()
         self._part.rename()
         self._progress(Progress("checking", size, size))
         return Result(

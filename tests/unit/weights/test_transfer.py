@@ -368,6 +368,7 @@ def test_two_at_once_are_refused(case: Case) -> None:
         with pytest.raises(KnownError) as caught:
             case.run()
         assert caught.value.code == "busy"
+        assert other.path.exists()
 
 
 def test_the_speed_limit_holds(case: Case) -> None:
@@ -417,3 +418,50 @@ def test_a_slow_disk_does_not_hold_up_a_cancel(
     assert time.monotonic() - begin < 0.15
     slow.set()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_slow_disk_at_the_end_does_not_hold_up_a_cancel(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow, flushing, stop = threading.Event(), threading.Event(), threading.Event()
+    fsync = os.fsync
+
+    def slowly(handle: int) -> None:
+        if threading.current_thread().name == "grove-flush":
+            flushing.set()
+            slow.wait(10)
+        fsync(handle)
+
+    monkeypatch.setattr("desktop_app.weights.part_file.os.fsync", slowly)
+    ended: list[float] = []
+
+    def work() -> None:
+        with pytest.raises(KnownError, match="cancelled"):
+            case.run(stop=stop)
+        ended.append(time.monotonic())
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    assert flushing.wait(10)
+    asked = time.monotonic()
+    stop.set()
+    thread.join()
+    assert ended[0] - asked < 0.2
+    assert not case.target.exists()
+    # Nothing is lost either, and the next run need not wait for that disk.
+    monkeypatch.undo()
+    assert case.run().fetched_bytes == 0
+    slow.set()
+    case.assert_arrived()
+
+
+def test_a_disk_that_fails_at_the_end_is_told(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(_handle: int) -> None:
+        if threading.current_thread().name == "grove-flush":
+            raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("desktop_app.weights.part_file.os.fsync", failing)
+    with pytest.raises(KnownError) as caught:
+        case.run()
+    assert caught.value.code == "disk-error"
+    assert not case.target.exists()
