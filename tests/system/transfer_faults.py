@@ -37,9 +37,10 @@ from tests.fakes.hub import FakeHub, Fault
 MODULE = "tests.system.transfer_faults"
 MAX_AGAIN = 1_000_000
 # Faults after which the bytes that came before them are good and must not be fetched again.
-BREAKS = ("reset", "close", "stall", "429", "500", "503", "expired")
+RANGES = ("ignore-range", "416", "wrong-range")
+BREAKS = ("reset", "close", "stall", "429", "500", "503", "expired", *RANGES)
 # Faults that falsify content or answer another question than was asked.
-FALSE = ("flip", "short", "garbage", "ignore-range", "changed")
+FALSE = ("flip", "short", "garbage", "changed")
 IMPATIENT = Patience(backoff_s=0.02, longest_wait_s=0.2, without_progress_s=60)
 
 
@@ -135,6 +136,8 @@ def fault_runs(proof: Proof, count: int) -> None:
         only_breaks = proof.rng.random() < 0.7
         kinds = BREAKS if only_breaks else BREAKS + FALSE
         planned = [proof.rng.choice(kinds) for _ in range(proof.rng.choice([1, 2, 3]))]
+        if planned[0] in RANGES:
+            planned.insert(0, "close")  # a first request asks for no range
         old_kept = proof.rng.random() < 0.3
         if old_kept:
             # An update: the old file must stay until the new one is there.
