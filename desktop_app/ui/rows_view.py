@@ -145,8 +145,13 @@ class RowsView(QScrollArea):
 
     def set_rows(self, rows: Sequence[Row]) -> None:
         """Show these; what stands at the top of the view stays there."""
+        rows = list(rows)
+        if rows == self._rows:
+            # Facts that are functions may tell something else by now.
+            self._arrange(fresh=True)
+            return
         anchor, offset = self._anchor()
-        self._rows = list(rows)
+        self._rows = rows
         self._measure()
         if anchor and anchor in self._index:
             self.verticalScrollBar().setValue(self._tops[self._index[anchor]] + offset)

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from desktop_app.errors import KnownError
+from desktop_app.weights.downloads import Download
 from desktop_app.weights.fit import Fit, Plan, predict
 from desktop_app.weights.gguf import Header
 from desktop_app.weights.hub import Hub, Repository
@@ -81,6 +82,14 @@ class FileDetails:
         self.contexts[key] = tokens
         self._store.forget_fit(key)
         self._store.touch()
+
+    def context_of(self, item: Download) -> int:
+        """What was chosen for the file of a download; 0 for nothing."""
+        files = self._store.repositories.get(item.repository)
+        if not isinstance(files, Repository):
+            return 0
+        same = (found for found in files.quantisations if found.files == item.files)
+        return next((self.contexts.get(key_of(files, found), 0) for found in same), 0)
 
     def contexts_of(self, key: Key, trained: int) -> list[int]:
         """The lengths to choose from, up to what the weights were trained for."""

@@ -58,7 +58,7 @@ def page_rows(
     `in_use`: the loaded file; `guide`: the built-in weights; `used`: when files were loaded last.
     """
     rows = search_rows(store) if store.words else suggestion_rows(store)
-    rows += download_rows(store, {row.key for row in rows if row.kind == "gate"})
+    rows += download_rows(store, rows)
     if not store.words:
         rows += installed_rows(store, in_use, guide, used)
     rows[0] = replace(rows[0], height_px=FIRST_HEAD_PX)
@@ -98,9 +98,10 @@ def suggestion_rows(store: WeightsStore) -> list[Row]:
     found = store.suggestions
     shown = found if store.show_all else found[:FEW]
     lines = [_offline_note()] if store.offline else []
+    wanting = _wanting_access(store)
     for item in shown:
         lines.append(_suggestion(store, item))
-        if _wants_access(store, item.entry.repository):
+        if item.entry.repository in wanting:
             lines.append(_gate(store, item.entry.repository))
     if len(found) > FEW:
         words = tr("weights.fewer" if store.show_all else "weights.all", count=len(found))
@@ -188,63 +189,73 @@ def search_rows(store: WeightsStore) -> list[Row]:
     if not store.results:
         text = tr("weights.searching_for" if store.searching else "weights.nothing_found")
         return rows + card([note("nothing", text, "search")])
-    return rows + card(list(_results(store)))
+    return rows + card(_results(store))
 
 
-def _results(store: WeightsStore) -> Iterator[Row]:
+def _results(store: WeightsStore) -> list[Row]:
+    """Rows that are still right are used again: there may be 15,000 of them, at every key."""
+    rows: list[Row] = []
+    with_details = {name for name, _file in store.details.open}
+    wanting = _wanting_access(store)
     for found in store.results:
         is_open = found.id in store.open_repositories
-        yield _result(found, is_open=is_open)
+        kept = store.result_rows.get(found.id)
+        if kept is None or kept[0] is not found or kept[1] is not is_open:
+            line = partial(_result, found, is_open=is_open)
+            row = Row(f"result/{found.id}", "line", INSTALLED_PX, line)
+            kept = store.result_rows[found.id] = (found, is_open, row)
+        rows.append(kept[2])
         if is_open:
-            yield from _files(store, found)
+            rows += _files(store, found, wanting, has_details=found.id in with_details)
+    return rows
 
 
-def _result(found: RepositorySummary, *, is_open: bool) -> Row:
-    line = Line(
+def _result(found: RepositorySummary, *, is_open: bool) -> Line:
+    return Line(
         found.name,
         result_facts(found),
         icon="chevron-down" if is_open else "chevron-right",
         opens="toggle",
         identifier=f"weights.result.{found.id}",
     )
-    return Row(f"result/{found.id}", "line", INSTALLED_PX, line)
 
 
-def _files(store: WeightsStore, found: RepositorySummary) -> Iterator[Row]:
+def _files(
+    store: WeightsStore, found: RepositorySummary, wanting: set[str], *, has_details: bool
+) -> list[Row]:
     files = store.repositories.get(found.id)
     if isinstance(files, KnownError):
         if files.code in ACCESS:
-            yield _gate(store, found.id)
-            return
+            return [_gate(store, found.id)]
         again = (tr("failure.try_again"), f"files {found.id}", "weights.files_again")
-        yield note(f"files/{found.id}", files.sentence, "circle-alert", button=again)
-        return
+        return [note(f"files/{found.id}", files.sentence, "circle-alert", button=again)]
     if files is None:
-        yield note(f"files/{found.id}", tr("weights.asking_files"), "loader-circle")
-        return
-    if files.gated or _wants_access(store, found.id):
-        yield _gate(store, found.id)
-    if not files.quantisations:
-        yield note(f"files/{found.id}", tr("weights.no_files"), "info")
+        return [note(f"files/{found.id}", tr("weights.asking_files"), "loader-circle")]
     kept = store.file_rows.get(found.id)
     if kept is None or kept[0] is not files:
         kept = (files, list(_file_rows(store, files)))
         store.file_rows[found.id] = kept
-    if not store.details.open:
-        yield from kept[1]
-        return
-    for row, item in zip(kept[1], files.quantisations, strict=True):
-        yield row
-        if key_of(files, item) in store.details.open:
-            yield _details(store, files, item)
+    rows = kept[1]
+    if has_details:
+        rows = []
+        for row, item in zip(kept[1], files.quantisations, strict=True):
+            rows.append(row)
+            if key_of(files, item) in store.details.open:
+                rows.append(_details(store, files, item))
+    if not rows:
+        rows = [note(f"files/{found.id}", tr("weights.no_files"), "info")]
+    if files.gated or found.id in wanting:
+        return [_gate(store, found.id), *rows]
+    return rows
 
 
-def _wants_access(store: WeightsStore, name: str) -> bool:
-    """Whether something of this repository was refused for want of an account's token."""
-    asked = [error for key, error in store.queue.asking.items() if key.startswith(f"{name} ")]
-    return any(isinstance(error, KnownError) and error.code in ACCESS for error in asked) or any(
-        item.repository == name and item.error in ACCESS for item in store.downloads
-    )
+def _wanting_access(store: WeightsStore) -> set[str]:
+    """Repositories of which something was refused for want of an account's token."""
+    found = {item.repository for item in store.downloads if item.error in ACCESS}
+    for key, error in store.queue.asking.items():
+        if isinstance(error, KnownError) and error.code in ACCESS:
+            found.add(key.partition(" ")[0])
+    return found
 
 
 def _gate(store: WeightsStore, name: str) -> Row:
@@ -297,7 +308,6 @@ def _file_line(
         button_tip=_why_no_file(store, found, on=on, is_here=installed is not None),
         icon="chevron-down" if is_open else "chevron-right",
         opens=f"details {item.name}",
-        tip=item.name,
         identifier=f"weights.file.{files.id}.{name}",
         indent=22,
     )
@@ -339,8 +349,8 @@ def _details(store: WeightsStore, files: Repository, item: Quantisation) -> Row:
 # ---- downloading ---------------------------------------------------------------------------------
 
 
-def download_rows(store: WeightsStore, gates: set[str]) -> list[Row]:
-    """The queue in its order.  `gates`: keys of the token fields that stand above."""
+def download_rows(store: WeightsStore, above: list[Row]) -> list[Row]:
+    """The queue in its order.  `above`: the rows that stand above, perhaps with token fields."""
     items = store.downloads
     if not items:
         return []
@@ -352,8 +362,8 @@ def download_rows(store: WeightsStore, gates: set[str]) -> list[Row]:
     for item in items:
         lines.append(_download(item, waiting))
         gate = f"gate/{item.repository}"
-        if item.state == "failed" and item.error in ACCESS and gate not in gates:
-            gates.add(gate)
+        refused = item.state == "failed" and item.error in ACCESS
+        if refused and not any(row.key == gate for row in (*above, *lines)):
             lines.append(_gate(store, item.repository))
     return rows + card(lines)
 

@@ -18,6 +18,7 @@ from PySide6.QtWidgets import QAbstractButton, QWidget
 
 from desktop_app.ui import icons, theme
 from desktop_app.ui.controls import (
+    ChoiceButton,
     IconButton,
     name_control,
     push_button,
@@ -25,6 +26,7 @@ from desktop_app.ui.controls import (
 )
 from desktop_app.ui.rows_view import Row, RowWidget
 from desktop_app.ui.weights_words import Verdict
+from desktop_app.ui.words import tr
 
 EDGE_PX: Final = 20
 VERDICT_PX: Final = 340
@@ -229,7 +231,7 @@ class LineRow(RowWidget):
                 if made.isEnabled() != tool.on:
                     made.setEnabled(tool.on)
 
-    def tool_button(self, action: str) -> IconButton | None:
+    def tool_button(self, action: str) -> QWidget | None:
         """The button of one of the row's tools: a menu opens at it."""
         for tool, made in zip(self.line.tools, self._tools, strict=False):
             if tool.action == action:
@@ -317,14 +319,34 @@ class LeadRow(LineRow):
 
     main = True
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._sizes = ChoiceButton("", tr("weights.other_sizes"), fixed=True)
+        self._sizes.setParent(self)
+        self._sizes.set_choice(tr("weights.other_sizes"))
+        self._sizes.clicked.connect(lambda _on=False: self.act("sizes"))
+
+    def _show_tools(self, tools: tuple[Tool, ...]) -> None:
+        """There is room for words: the sizes are not an icon alone here."""
+        self._sizes.setVisible(bool(tools))
+        for tool in tools:
+            name_control(self._sizes, tool.identifier, f"{tool.name}: {self.line.title}")
+            self._sizes.setToolTip(tool.name)
+
+    def tool_button(self, action: str) -> QWidget | None:
+        return self._sizes if action == "sizes" else super().tool_button(action)
+
     def _place(self) -> None:
+        self._opener.setGeometry(self.rect())
         right = self.width() - 16
         size = self.button.sizeHint()
         width = size.width() + 22
         self.button.setGeometry(right - width, 16, width, size.height())
         self._text_end = right - width - 12
-        for made in self._tools:
-            made.setGeometry(right - 28, self.height() - 42, 28, 28)
+        words = self._sizes.sizeHint().width()
+        middle = self.height() - 26
+        self._sizes.setGeometry(right - words + 8, middle - 14, words, 28)
+        self._sizes.move(self._sizes.x(), middle - self._sizes.height() // 2)
 
     def _show_button(self, line: Line) -> None:
         super()._show_button(line)
@@ -356,7 +378,7 @@ class LeadRow(LineRow):
             paint_bar(painter, QRectF(start, middle - 2, 88, 4), line.share, line.verdict.role)
             painter.setFont(look.font("small", tabular=True))
             painter.setPen(look.color("text3"))
-            room = self.width() - 60 - start - 100
+            room = self.width() - 150 - start - 100
             _cut(painter, QRect(start + 100, middle - 10, room, 20), line.end)
 
 

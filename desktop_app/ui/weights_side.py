@@ -324,6 +324,7 @@ class WeightsSide(QObject):
     def _download_ended(self, item: Download) -> None:
         toast = self._chat.toast
         if item.state == "done":
+            self._keep_context(item)
             words = tr("weights.is_ready", title=item.title)
             toast.tell(
                 words,
@@ -336,6 +337,19 @@ class WeightsSide(QObject):
 
             words = tr("weights.has_failed", title=item.title, reason=failure_words(item))
             toast.tell(words, tr("row.show"), self.show_page, icon="circle-alert")
+
+    def _keep_context(self, item: Download) -> None:
+        """The context length that a file was judged by before its download goes with it."""
+        room, tokens = self.store.room, self.store.details.context_of(item)
+        entry = next((e for e in self.store.entries if str(e.path) == item.path), None)
+        if room is None or entry is None or not tokens or room.shelf.settings(entry):
+            return
+        own = {"context_length": tokens}
+        try:
+            room.shelf.set_settings(entry, own)
+        except KnownError as error:
+            self._chat.tell_error(error)
+        self._keep_own(entry.path, own)
 
     # ---- connections -------------------------------------------------------------------------
 

@@ -77,6 +77,8 @@ class WeightsStore(QObject):
         """"" unknown, "checking", "keyring", "session", or why it was refused."""
         self.file_rows: dict[str, tuple[Repository, list[Any]]] = {}
         """The page's rows of a repository's files, kept while it is the same."""
+        self.result_rows: dict[str, tuple[RepositorySummary, bool, Any]] = {}
+        """Its row of a result, kept while that is the same and as open or closed."""
         self.details = FileDetails(self)
         self.fits: dict[Hashable, Fit] = {}
         """Judgements of this look at the computer."""

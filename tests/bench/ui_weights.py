@@ -18,6 +18,7 @@ from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication
 
 from desktop_app import app
+from desktop_app.ui.weights_details import key_of
 from desktop_app.ui.weights_page import WeightsPage
 from desktop_app.weights.hub import Repository, RepositorySummary
 from desktop_app.weights.hub_files import HubFile, Quantisation
@@ -27,6 +28,7 @@ from tests.ui.screenshots import Stage
 
 LABELS = ("Q2_K", "Q3_K_M", "Q4_K_M", "Q5_K_M", "Q6_K", "Q8_0")
 FILES, REPOSITORIES, FILES_OF_EACH = 1000, 500, 30
+WORDS = "open assistant llama 13b sft oasst pythia 12b epoch 3.5 in four bits, balanced"
 # A turn of the wheel.
 STEP = 120
 
@@ -67,6 +69,11 @@ def fill_results(page: WeightsPage) -> None:
         store.repositories[name] = Repository(name, "0" * 40, "mit", False, ("en",), found)
         store.open_repositories.add(name)
     store.words = "many"
+    # One file is open: its row has another below it.
+    name = "maker0/Repository-0-GGUF"
+    first = store.repositories[name]
+    assert isinstance(first, Repository)
+    store.details.open.add(key_of(first, first.quantisations[0]))
 
 
 def scrolled(page: WeightsPage, frames: int) -> list[float]:
@@ -84,7 +91,7 @@ def scrolled(page: WeightsPage, frames: int) -> list[float]:
 def typed(stage: Stage, page: WeightsPage) -> list[float]:
     """Keys in the search field while the results of the last search stand there."""
     times = []
-    for key in "open assistant llama 13b":
+    for key in WORDS:
         start = thread_time()
         QTest.keyClicks(page.search, key)
         QApplication.processEvents()
@@ -130,7 +137,13 @@ def figures(options: argparse.Namespace) -> list[Figure]:
             values=[percentile(wheel, 0.95)],
             facts={"slowest": max(wheel)},
         ),
-        Figure("key in the hub's search, slowest", "ms", "<= 16", values=[max(keys)]),
+        Figure(
+            "key in the hub's search, 95th percentile",
+            "ms",
+            "<= 16",
+            values=[percentile(keys, 0.95)],
+            facts={"slowest": max(keys), "keys": len(keys)},
+        ),
     ]
 
 
@@ -138,7 +151,8 @@ def main() -> int:
     """Print the figures; 1 when an aim is missed."""
     missed = 0
     for figure in figures(argparse.Namespace(count=5)):
-        print(f"{figure.name}: {figure.measured:.1f} {figure.unit} (aim {figure.aim})")
+        told = f"{figure.name}: {figure.measured:.1f} {figure.unit} (aim {figure.aim})"
+        print(told, figure.facts or "")
         missed += not figure.reached
     return min(1, missed)
 

@@ -196,9 +196,9 @@ class Stage:
 
     def say(self, chat: Conversation, prompt: str, reply: str) -> tuple[int, int]:
         """A prompt with its whole reply."""
-        ids = chat.send(prompt, author="Llama 3.2 3B")
-        chat.finish_stream(ids[1], State.DONE, text_parts(reply), finish="stop")
-        return ids
+        asked, answered = chat.send(prompt, author="Llama 3.2 3B")[:2]
+        chat.finish_stream(answered, State.DONE, text_parts(reply), finish="stop")
+        return asked, answered
 
     def end(self, reply: int, text: str) -> None:
         """Give a reply its words."""

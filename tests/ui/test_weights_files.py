@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
+import gguf
 import pytest
 from PySide6.QtCore import Qt
 from PySide6.QtTest import QTest
@@ -14,8 +16,9 @@ from pytestqt.qtbot import QtBot
 from desktop_app.ui.controls import ChoiceButton, Switch
 from desktop_app.ui.weights_details import FileDetails
 from desktop_app.ui.weights_notes import Details
-from desktop_app.weights.fit import Machine, SpeedBook
-from desktop_app.weights.gguf import Header
+from desktop_app.weights.fit import Machine, SpeedBook, load_of
+from desktop_app.weights.gguf import Header, read_header
+from tests.fakes import tiny_gguf
 from tests.fakes.hub import FakeHub
 from tests.ui.desk import Desk
 from tests.ui.test_weights_page import (
@@ -103,6 +106,10 @@ def test_an_open_file_is_judged_by_its_header(desk: Desk, hub: FakeHub) -> None:
     desk.wait(lambda: button.accessibleName() == "Context: 2,048 tokens")
     click(desk, f"weights.file.{TWINS}.Q8_0")
     desk.wait(lambda: file_key("Q8_0").replace("file/", "details/") not in keys(desk))
+    # The choice goes with the file.
+    click(desk, f"weights.get.{TWINS}.Q8_0")
+    own = {"Twin-Llama-Q8_0.gguf": {"context_length": 2048}}
+    desk.wait(lambda: desk.settings.weights_own == own)
 
 
 def test_a_header_that_does_not_come_can_be_asked_for_again(desk: Desk, hub: FakeHub) -> None:
@@ -253,3 +260,27 @@ def test_a_refused_download_shows_the_field_for_a_token(desk: Desk, hub: FakeHub
     QTest.keyClick(field, Qt.Key.Key_Return)
     desk.wait(lambda: store.downloads[0].state == "done")
     desk.wait(lambda: f"gate/{GATED}" not in keys(desk))
+
+
+def test_a_header_in_parts_counts_the_tensors_of_all(
+    desk: Desk, hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = read_header(tiny_gguf.write(tmp_path / "whole.gguf"))
+    home = hub.folder / "tester" / "Parts-GGUF"
+    home.mkdir()
+    cut = partial(gguf.GGUFWriter, split_max_tensors=8)
+    monkeypatch.setattr(gguf, "GGUFWriter", cut)
+    tiny_gguf.write(home / "Parts-Q8_0.gguf")
+    assert len(list(home.iterdir())) == 3
+    open_page(desk)
+    search(desk, "parts")
+    desk.wait(lambda: "result/tester/Parts-GGUF" in keys(desk))
+    click(desk, "weights.result.tester/Parts-GGUF")
+    click(desk, "weights.file.tester/Parts-GGUF.Q8_0")
+    details = desk.window.hub.store.details
+    key = ("tester/Parts-GGUF", "Parts-Q8_0.gguf")
+    desk.wait(lambda: isinstance(details.headers.get(key), Header))
+    found = details.headers[key]
+    assert isinstance(found, Header)
+    assert load_of(found) == load_of(whole)
+    assert found.parameter_count == whole.parameter_count
