@@ -142,8 +142,7 @@ class Conversation:
     ) -> tuple[int, ...]:
         """A prompt below the head and the reply to it, or several drafts of it, STREAMING.
 
-        One step.  Returns the ids, the prompt's first; the head goes to the first reply.  `author`
-        is the display name of the weights that will write.
+        One step.  Returns the ids, the prompt's first.  `author` names the weights that will write.
         """
         self.settle()
         parts = (*attachments, *text_parts(text))
@@ -234,10 +233,7 @@ class Conversation:
         return new.id
 
     def copy_in(self, messages: Iterable[tuple[Node, Parts]]) -> tuple[int, ...]:
-        """Copies of messages, also of another chat, as a chain below the head: one step.
-
-        Role, author, words and whether a reply was whole are copied.  Returns the new ids.
-        """
+        """Copies of messages, also of another chat, as a chain below the head: one step."""
         self.settle()
         at = self._now()
         inserts: list[Insert] = []
@@ -364,9 +360,8 @@ class Conversation:
         """Let the active path end here; remembered on disk, with the choice at each fork."""
         self.settle()
         edit = self._go(node_id)
-        if edit.head_id == self.head_id and not edit.chosen:
-            return
-        self._ledger.navigate(edit, self._now())
+        if edit.head_id != self.head_id or edit.chosen:
+            self._ledger.navigate(edit, self._now())
 
     def choose_version(self, node_id: int) -> None:
         """Show this version: the head goes to the leaf that was last used below it."""
@@ -452,6 +447,12 @@ class Conversation:
         """The name of the step that `redo` would redo; empty when there is none."""
         entry = self._ledger.history.top(Side.REDO)
         return entry.step.name if entry else ""
+
+    @property
+    def undo_at_ms(self) -> int:
+        """When the step that `undo` would undo was done; 0 without one."""
+        entry = self._ledger.history.top(Side.UNDO)
+        return entry.step.at_ms if entry else 0
 
     def undo(self) -> Step | None:
         """Undo the newest step; replies that it touches are stopped first.  None = nothing left."""
@@ -578,9 +579,7 @@ class Conversation:
 
     def _stop(self, node_ids: Iterable[int]) -> None:
         streaming = tuple(sorted(set(self.streaming_ids) & set(node_ids)))
-        if not streaming:
-            return
-        if self.on_stop_streams is not None:
+        if streaming and self.on_stop_streams is not None:
             self.on_stop_streams(streaming)
         for node_id in streaming:
             self.finish_stream(node_id, State.STOPPED, finish="cancelled")

@@ -204,7 +204,11 @@ class Writing:
             for draft, reply in tuple(request.open_replies()):
                 if reply.message_id in wanted:
                     conversation.finish_stream(
-                        reply.message_id, State.STOPPED, reply.parts(), finish="cancelled"
+                        reply.message_id,
+                        State.STOPPED,
+                        reply.parts(),
+                        finish="cancelled",
+                        turn=self._known_turn(request, draft),
                     )
                     self._abandon(request, draft)
                     self._tell("finished", request.chat_id, reply.message_id)
@@ -417,24 +421,61 @@ class Writing:
     def _fail(self, request: _Request, error: KnownError) -> None:
         """Every draft that has not ended fails; its text is kept."""
         _log.info("reply failed: %s", error.code)
-        ended = [reply for _, reply in request.open_replies()]
+        ended = [
+            (reply, self._known_turn(request, draft)) for draft, reply in request.open_replies()
+        ]
         request.open.clear()
         self._release(request)
         # Other weights were chosen, or Grove closes: that was a wish, not a failure.
         wished = error.code == "engine-stopped"
-        for reply in ended:
+        for reply, turn in ended:
+            where, parts = request.conversation, reply.parts()
             if wished:
-                request.conversation.finish_stream(
-                    reply.message_id, State.STOPPED, reply.parts(), finish="cancelled"
+                where.finish_stream(
+                    reply.message_id, State.STOPPED, parts, finish="cancelled", turn=turn
                 )
                 self._tell("finished", request.chat_id, reply.message_id)
             else:
-                request.conversation.finish_stream(
-                    reply.message_id, State.FAILED, reply.parts(), finish="error", failure=error
+                where.finish_stream(
+                    reply.message_id, State.FAILED, parts, finish="error", turn=turn, failure=error
                 )
                 self._tell("failed", request.chat_id, reply.message_id, error)
         if error.code == "engine-crashed" and not self._running:
             self._tell("engine_failed", error)  # once, after the last reply that it took along
+
+    def _known_turn(self, request: _Request, draft: int) -> dict[str, Json] | None:
+        """What is known of a reply whose end the engine does not tell; None where none began."""
+        reply, loaded = request.replies[draft], self._engine.loaded
+        if request.job is None or not reply.n_tokens:
+            return None
+        turn: dict[str, Json] = {
+            "app": VERSION,
+            "preset": request.preset,
+            "sampling": {
+                **asdict(request.sampling),
+                "stops": list(request.sampling.stops),
+                "seed": self._seeds.get(reply.message_id),
+            },
+            "ancestors": request.ancestors,
+            "continues": request.continues,
+            "draft": draft,
+            "drafts": len(request.replies),
+            "tokens_written": reply.n_tokens,
+        }
+        if reply.message_id in self._seeds:
+            turn["seed"] = self._seeds[reply.message_id]
+        if loaded is not None:
+            turn |= {
+                "engine": loaded.engine,
+                "weights": loaded.name,
+                "weights_hash": loaded.hash,
+                "quantisation": loaded.quantisation,
+                "threads": loaded.threads,
+                "gpu_layers": loaded.gpu_layers,
+                "context_length": loaded.context_length,
+                "kv_type": loaded.kv_type,
+            }
+        return turn
 
     def _abandon(self, request: _Request, draft: int) -> None:
         if request.job is not None:

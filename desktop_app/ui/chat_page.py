@@ -307,6 +307,7 @@ class ChatPage(QWidget):
         self.header.show_title(conversation.chat.title if conversation else "")
         self.header.set_chat_tools(conversation is not None)
         self.composer.text.setPlaceholderText(self._placeholder(conversation))
+        self.composer.text.update_placeholder()
         self._show_meters()
 
     def _placeholder(self, conversation: Conversation | None) -> str:
@@ -512,8 +513,8 @@ class ChatPage(QWidget):
             return
         compared = self.drafts.shown(conversation)
         if message_id in compared:
-            # Reading is told for each draft: once for all is enough.
-            if live.state is RowState.WRITING or message_id == min(self._live.keys() & compared):
+            # Reading is told for each draft in turn: shown once, after the last of them.
+            if live.state is RowState.WRITING or message_id == max(self._live.keys() & compared):
                 self.transcript.update_row(self.drafts.row(conversation, compared, self._live))
         elif message_id in conversation.path():
             self.transcript.update_row(row_of(conversation, message_id, live))

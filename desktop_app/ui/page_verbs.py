@@ -14,6 +14,7 @@ from desktop_app.conversation.document import Conversation
 from desktop_app.conversation.node import Role, State
 from desktop_app.errors import KnownError
 from desktop_app.ui.chat_page import ChatPage, last_of
+from desktop_app.ui.chat_undo import ChatUndo
 from desktop_app.ui.path_rows import OTHER_WEIGHTS, RETRY, SMALLER_CONTEXT
 from desktop_app.ui.row_view import EditMode
 from desktop_app.ui.words import tr
@@ -70,6 +71,7 @@ class PageVerbs(QObject):
         self.show_prompt: Callable[[Conversation, int | None], object] = lambda _c, _h: None
         self.show_details: Callable[[Conversation, int], object] = lambda _c, _n: None
         self._creating = False
+        self.chats = ChatUndo(self.session, page.bridge, page.open_chat, self.failed)
         page.submitted.connect(self.send)
         page.composer.stop_wanted.connect(self.stop)
         page.composer.edit_last_wanted.connect(self.edit_last)
@@ -273,7 +275,7 @@ class PageVerbs(QObject):
         page.keep_in_place(node_id)
         conversation.choose_version(node_id)
         page.refresh()
-        page.transcript.focus_message(node_id)
+        page.composer.focus_text()
         if node_id in compared:
             number, others = compared.index(node_id) + 1, len(compared) - 1
             page.toast.tell(
@@ -420,24 +422,63 @@ class PageVerbs(QObject):
 
     # ---- undo --------------------------------------------------------------------------------
 
+    def undo(self) -> None:
+        """Take back what was done last: a step of this chat, or moving a chat to the trash."""
+        if self.chats.can_undo(self.page.conversation):
+            self.chats.undo(self._undo_step)
+        else:
+            self._undo_step()
+
+    def redo(self) -> None:
+        """Do again what was taken back last."""
+        if self.chats.can_redo(self.page.conversation):
+            self.chats.redo(self._leave)
+        else:
+            self._redo_step()
+
+    def _leave(self, chat_id: int) -> bool:
+        was_open = self.page.chat_id == chat_id
+        if was_open:
+            self.page.start_new()
+        return was_open
+
+    @property
+    def can_undo(self) -> bool:
+        """Whether Ctrl+Z does anything."""
+        conversation = self.page.conversation
+        own = conversation is not None and conversation.can_undo
+        return own or self.chats.can_undo(conversation)
+
+    @property
+    def can_redo(self) -> bool:
+        """Whether there is something to do again."""
+        conversation = self.page.conversation
+        own = conversation is not None and conversation.can_redo
+        return own or self.chats.can_redo(conversation)
+
     @verb
-    def undo(self, conversation: Conversation) -> None:
-        """Take the newest step back."""
+    def _undo_step(self, conversation: Conversation) -> None:
         step = self.session.undo(conversation)
         if step is not None:
             text = tr("page.undone", step=step_name(step.name))
             self.page.toast.tell(text, tr("header.redo"), self.redo)
 
     @verb
-    def redo(self, conversation: Conversation) -> None:
-        """Do again what was taken back last."""
+    def _redo_step(self, conversation: Conversation) -> None:
         self.session.redo(conversation)
 
-    @verb
-    def show_history(self, conversation: Conversation) -> None:
+    def show_history(self) -> None:
         """Say in the header what undo and redo would do."""
-        undo = step_name(conversation.undo_name) if conversation.can_undo else ""
-        redo = step_name(conversation.redo_name) if conversation.can_redo else ""
+        conversation = self.page.conversation
+        undo = redo = ""
+        if self.chats.can_undo(conversation):
+            undo = step_name("delete-chat")
+        elif conversation is not None and conversation.can_undo:
+            undo = step_name(conversation.undo_name)
+        if self.chats.can_redo(conversation):
+            redo = step_name("delete-chat")
+        elif conversation is not None and conversation.can_redo:
+            redo = step_name(conversation.redo_name)
         self.page.header.show_history(undo, redo)
 
     def _tell_undo(self, text: str, conversation: Conversation) -> None:

@@ -37,7 +37,7 @@ _ICONS = {
     "more": "ellipsis",
 }
 _REPLY = ("again", "drafts", "count", "edit", "copy", "star", "more")
-_TOGETHER = {"drafts": -2, "count": 0}
+_TOGETHER = {"drafts": -2, "count": 6}
 """Halves of a split button: how far they stand from what is at their right."""
 _PROMPT = ("edit", "copy", "fork", "star", "more")
 _PAGER_ARROW = 22

@@ -97,11 +97,12 @@ class Transcript(TranscriptFrame):
             anchor = self._stack.anchor(scroll)
         focused = self._keys.focused_row()
         self._stack.set_rows(rows)
+        self._jump.lift = 56 if rows and rows[-1].drafts else 0
         index = self._stack.index
         self.selection.set_order(index)
         for message_id in list(self._live):
-            drafts = message_id in index and bool(rows[index[message_id]].drafts)
-            if message_id not in index or not self._pool.is_of_kind(message_id, drafts=drafts):
+            at = index.get(message_id, -1)
+            if at < 0 or not self._pool.is_of_kind(message_id, drafts=bool(rows[at].drafts)):
                 self._release(message_id)
         for message_id, row in self._live.items():
             row.content = self._stack.content(rows[index[message_id]])
@@ -556,7 +557,7 @@ class Transcript(TranscriptFrame):
     def selected_in(self, message_id: int, part: int) -> tuple[Spot, Spot] | None:
         """What of a row's part is selected."""
         content = self.content_of(message_id)
-        return self.selection.inside(message_id, part, content) if content is not None else None
+        return self.selection.inside(message_id, part, content) if content else None
 
     def code_under_pointer(self, message_id: int) -> tuple[int, bool]:
         """The code block under the pointer in a row (-1: none), and whether it was just copied."""
@@ -582,10 +583,8 @@ class Transcript(TranscriptFrame):
 
     def row_under(self, point: QPointF) -> Row | None:
         """The row widget at a point of the viewport."""
-        for row in self._live.values():
-            if row.geometry().contains(point.toPoint()):
-                return row
-        return None
+        under = (row for row in self._live.values() if row.geometry().contains(point.toPoint()))
+        return next(under, None)
 
     def contextMenuEvent(self, event: QContextMenuEvent) -> None:
         point = QPointF(self.viewport().mapFromGlobal(event.globalPos()))

@@ -238,6 +238,8 @@ class JumpButton(RowButton):
         self.describe(tr("row.jump_to_end"), "End")
         self.setFocusPolicy(Qt.FocusPolicy.TabFocus)
         self._corners = 17.0
+        self.lift = 0
+        """How much higher than usual it stands: there are buttons at the end of the view."""
 
     def follow(self, bar: QScrollBar) -> None:
         """Show away from the end of what this bar scrolls."""
@@ -251,7 +253,9 @@ class JumpButton(RowButton):
         """Stand at the bottom centre of the transcript."""
         parent = self.parentWidget()
         assert parent is not None
-        self.move((parent.width() - self.width()) // 2, parent.height() - self.height() - 12)
+        self.move(
+            (parent.width() - self.width()) // 2, parent.height() - self.height() - 12 - self.lift
+        )
         self.raise_()
 
     def paintEvent(self, event: QPaintEvent) -> None:

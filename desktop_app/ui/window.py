@@ -164,6 +164,7 @@ class MainWindow(QMainWindow):
         self.verbs.ask_for_weights = self.weights.open_file
         self.verbs.show_prompt = self.show_prompt
         self.verbs.show_details = self.show_details
+        self.verbs.chats.changed = self._chats_changed
 
     # ---- start and end -----------------------------------------------------------------------
 
@@ -274,13 +275,20 @@ class MainWindow(QMainWindow):
         conversation = self.page.conversation
         title = conversation.chat.title if conversation is not None else ""
         self.setWindowTitle(f"{visible(title)} – Grove" if title else "Grove")
-        self.actions_by_key["undo"].setEnabled(conversation is not None and conversation.can_undo)
-        self.actions_by_key["redo"].setEnabled(conversation is not None and conversation.can_redo)
-        if conversation is None:
-            self.page.header.show_history("", "")
+        self._show_history()
         self.weights.show_empty()
         self.dock.changed()
         self._list_timer.start()
+
+    def _show_history(self) -> None:
+        self.actions_by_key["undo"].setEnabled(self.verbs.can_undo)
+        self.actions_by_key["redo"].setEnabled(self.verbs.can_redo)
+        self.verbs.show_history()
+
+    def _chats_changed(self) -> None:
+        """A chat went to the trash or came back."""
+        self.reload_chats()
+        self._show_history()
 
     def _rename(self, chat_id: int, title: str) -> None:
         conversation = self.session.conversation(chat_id)
@@ -315,11 +323,12 @@ class MainWindow(QMainWindow):
 
         def back() -> None:
             self._then_reload(self.session.library.restore_chat(chat_id))
+            self.verbs.chats.restored(chat_id)
             if was_open:
                 self.page.open_chat(chat_id)
 
         def deleted(_result: object) -> None:
-            self.reload_chats()
+            self.verbs.chats.deleted(chat_id, was_open=was_open)
             text = tr("page.chat_deleted", title=title or tr("chat.untitled"))
             self.page.toast.tell(text, tr("page.undo"), back)
 
