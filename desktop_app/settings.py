@@ -99,7 +99,9 @@ class Settings:
     """Tokens; 0 = chosen automatically."""
     threads = Setting(0, _whole(0, 1024))
     gpu_layers = Setting(-1, _whole(-1, 100_000))
-    kv_type = Setting("f16", _one_of("f16", "q8_0"))
+    kv_type = Setting("auto", _one_of("auto", "f16", "q8_0"))
+    """Numbers of the KV cache; "auto": f16, or q8_0 where that would need a shorter context."""
+    flash_attention = Setting("auto", _one_of("auto", "on", "off"))
     preset = Setting("balanced", _is_text)
     presets: Setting[dict[str, Any]] = Setting({}, _is_object)
     """The user's own presets: name -> the fields of `inference.sampling.Sampling`."""

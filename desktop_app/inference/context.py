@@ -18,6 +18,11 @@ from desktop_app.inference.sampling import Sampling
 
 _c: Final[Any] = llama.bindings
 _KV_TYPES: Final = {"f16": _c.GGML_TYPE_F16, "q8_0": _c.GGML_TYPE_Q8_0}
+_FLASH_ATTENTION: Final = {
+    "auto": _c.LLAMA_FLASH_ATTN_TYPE_AUTO,
+    "on": _c.LLAMA_FLASH_ATTN_TYPE_ENABLED,
+    "off": _c.LLAMA_FLASH_ATTN_TYPE_DISABLED,
+}
 
 
 class SamplerChain:
@@ -139,14 +144,17 @@ class Context:
         kv_type: str,
         batch: int,
         offload: bool,
+        flash_attention: str = "auto",
     ) -> None:
-        """KnownError("memory-full") when llama.cpp cannot make the context."""
+        """`flash_attention` is "auto", "on" or "off"; auto asks the devices whether they can.
+
+        KnownError("memory-full") when llama.cpp cannot make the context."""
         params = _c.llama_context_default_params()
         params.n_ctx, params.n_seq_max = length, sequences
         params.n_batch = params.n_ubatch = batch
         params.n_threads = params.n_threads_batch = threads
         params.type_k = params.type_v = _KV_TYPES[kv_type]
-        params.flash_attn_type = _c.LLAMA_FLASH_ATTN_TYPE_AUTO
+        params.flash_attn_type = _FLASH_ATTENTION[flash_attention]
         params.kv_unified, params.swa_full = True, True
         params.offload_kqv, params.no_perf = offload, True
         # One output for each draft that writes; without this a buffer for a whole batch is kept.

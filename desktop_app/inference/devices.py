@@ -5,7 +5,7 @@ Pure arithmetic on numbers that the caller measured, so that it can be tested wi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -48,26 +48,52 @@ def kv_bytes_per_token(
     return int(layers * kv_heads * (key_length + value_length) * _KV_BYTES[kv_type])
 
 
-def choose_context(*, wanted: int, trained: int, token_bytes: int, available: int) -> int:
-    """The context's length in tokens.
+def cache_room(host_bytes: int, device_bytes: int, share: float) -> int:
+    """How large the KV cache may be.
 
-    `wanted` 0: as trained, at most `DEFAULT_CONTEXT`, halved until it fits beside a reserve.  A
-    length that somebody chose is kept when it fits, else KnownError("context-too-long") says what
-    would.
+    `share` of it lies beside its layers in the `device_bytes` free there, the rest in `host_bytes`;
+    both are what is free beside the weights, and keep a reserve for what is computed.
     """
-    room = max(0, available - _RESERVE_BYTES) // max(token_bytes, 1)
+    rooms = []
+    if share < 1:
+        rooms.append(max(0, host_bytes - _RESERVE_BYTES) / (1 - share))
+    if share > 0:
+        rooms.append(max(0, device_bytes - _RESERVE_BYTES) / share)
+    return int(min(rooms))
+
+
+def choose_cache(
+    *, wanted: int, trained: int, token_bytes: Mapping[str, int], room_bytes: int
+) -> tuple[int, str]:
+    """The context's length in tokens, and the type of the cache's numbers.
+
+    `token_bytes` holds the types that may be, the better one first.  `wanted` 0: as trained, at
+    most `DEFAULT_CONTEXT`; the next type where it does not fit; halved until it fits with the last
+    one.  A length that somebody chose is kept when it fits, else KnownError("context-too-long")
+    says what would.
+    """
+    kinds = list(token_bytes)
+    rooms = {kind: room_bytes // max(size, 1) for kind, size in token_bytes.items()}
+    length = max(SMALLEST_CONTEXT, wanted or min(trained or DEFAULT_CONTEXT, DEFAULT_CONTEXT))
+    for kind in kinds:
+        if length <= rooms[kind] or not token_bytes[kind]:
+            return length, kind
     if wanted:
-        if token_bytes and wanted > room:
-            raise KnownError(
-                "context-too-long",
-                f"A context of {wanted} tokens does not fit into the free memory; "
-                f"about {room // 256 * 256} tokens would. Choose a shorter one.",
-            )
-        return max(SMALLEST_CONTEXT, wanted)
-    length = min(trained or DEFAULT_CONTEXT, DEFAULT_CONTEXT)
-    while length > room and length // 2 >= SMALLEST_CONTEXT:
+        raise context_too_long(wanted, rooms[kinds[-1]])
+    while length > rooms[kinds[-1]] and length // 2 >= SMALLEST_CONTEXT:
         length //= 2
-    return max(SMALLEST_CONTEXT, length)
+    return length, kinds[-1]
+
+
+def context_too_long(wanted: int, room: int) -> KnownError:
+    """The sentence for a context that does not fit; its `detail` ends with the tokens that do."""
+    fits = max(SMALLEST_CONTEXT, room // 256 * 256)
+    return KnownError(
+        "context-too-long",
+        f"A context of {wanted:,} tokens does not fit into the free memory; "
+        f"about {fits:,} tokens would. Choose a shorter one.",
+        detail=f"tokens that fit: {fits}",
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,3 +126,13 @@ def choose_offload(
     if fitting == 0:
         return Offload(0, f"not one layer fits into the free memory of {names}")
     return Offload(fitting, f"{fitting} of {layers} layers fit on {names}")
+
+
+def free_on_gpus(found: Sequence[Device]) -> int:
+    """Bytes free on all GPUs together."""
+    return sum(device.free_bytes for device in found if device.kind in ("gpu", "igpu"))
+
+
+def fewer_layers(first: int) -> list[int]:
+    """How many layers to try on devices, one after the other, until it works."""
+    return list(dict.fromkeys([first, first * 3 // 4, first // 2, first // 4, 0]))

@@ -9,9 +9,11 @@ from __future__ import annotations
 import ctypes
 import importlib.metadata
 import importlib.util
+import os
 import sys
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -50,7 +52,12 @@ _VOCABULARY_KINDS: Final[tuple[VocabularyKind, ...]] = (
 )  # fmt: skip
 _DEVICE_KINDS: Final = ("cpu", "gpu", "igpu", "accelerator", "meta")
 _ATTR_CONTROL, _ATTR_USER, _ATTR_BYTE = 8, 16, 32  # of llama_token_attr
+RPC_LIBRARY: Final = "GROVE_RPC_LIBRARY"
+"""The environment variables by which tests offload layers to llama.cpp's RPC servers: the path of
+libggml-rpc of the very same llama.cpp, and "host:port,…".  Nothing of Grove sets them."""
+RPC_SERVERS: Final = "GROVE_RPC_SERVERS"
 _LOG_DEBUG: Final = 1
+_LOAD_MODE_NONE: Final = 0  # of llama_load_mode
 _SPACE: Final = "\u2581"  # how SentencePiece vocabularies spell a space
 
 _kept_alive: list[Any] = []  # C callbacks that llama.cpp may call as long as the process lives
@@ -67,6 +74,20 @@ def start(log: Callable[[str], None]) -> None:
     _kept_alive.append(callback)
     _c.llama_log_set(callback, None)
     _c.llama_backend_init()
+    library, servers = os.environ.get(RPC_LIBRARY, ""), os.environ.get(RPC_SERVERS, "")
+    if library and servers:
+        _add_servers(library, servers.split(","))
+
+
+def _add_servers(library: str, endpoints: Sequence[str]) -> None:
+    """Make devices of llama.cpp's RPC servers ("host:port"), as `--rpc` of its own tools does."""
+    add = ctypes.CDLL(library).ggml_backend_rpc_add_server
+    add.restype, add.argtypes = ctypes.c_void_p, [ctypes.c_char_p]
+    register = _ggml("ggml_backend_register", None, ctypes.c_void_p)
+    for endpoint in endpoints:
+        found = add(endpoint.encode())
+        if found:
+            register(found)
 
 
 def engine_name() -> str:
@@ -82,14 +103,7 @@ def system_info() -> str:
 
 def devices() -> tuple[Device, ...]:
     """What ggml's backends can compute on, with free memory now.  Any thread."""
-    from llama_cpp._ggml import libggml
-
-    def function(name: str, result: Any, *arguments: Any) -> Any:
-        found = getattr(libggml, name)
-        found.restype, found.argtypes = result, list(arguments)
-        return found
-
-    pointer, size = ctypes.c_void_p, ctypes.c_size_t
+    function, pointer, size = _ggml, ctypes.c_void_p, ctypes.c_size_t
     count = function("ggml_backend_dev_count", size)
     get = function("ggml_backend_dev_get", pointer, size)
     name = function("ggml_backend_dev_name", ctypes.c_char_p, pointer)
@@ -123,14 +137,23 @@ class Weights:
     """Loaded weights.  Free them with `close` after every context on them."""
 
     def __init__(
-        self, path: str, *, gpu_layers: int, on_progress: Callable[[float], bool] | None = None
+        self,
+        path: str,
+        *,
+        gpu_layers: int,
+        mapped: bool = True,
+        on_progress: Callable[[float], bool] | None = None,
     ) -> None:
         """Load; `on_progress(fraction)` returning False gives up (Cancelled).
 
+        `mapped`: the file is mapped into memory and computed with where it lies; otherwise it is
+        read (see `FileFacts.repacked_bytes`).
         KnownError("weights-unreadable") when llama.cpp refuses the file; why is in its log.
         """
         params = _c.llama_model_default_params()
         params.n_gpu_layers = gpu_layers if gpu_layers >= 0 else 0
+        if not mapped:
+            params.load_mode = _LOAD_MODE_NONE
         given_up = False
 
         def progress(fraction: float, _data: object) -> bool:
@@ -234,16 +257,85 @@ class Weights:
         )
 
 
-def count_layers(path: str) -> int:
-    """The number of layers of weights, from their header alone; 0 when it cannot be read."""
-    params = _c.llama_model_default_params()
-    params.vocab_only, params.n_gpu_layers = True, 0
-    model = _c.llama_model_load_from_file(path.encode("utf-8", "surrogateescape"), params)
-    if not model:
+class _GgufInit(ctypes.Structure):
+    _fields_ = (("no_alloc", ctypes.c_bool), ("context", ctypes.c_void_p))
+
+
+_pointer: Final = ctypes.c_void_p
+# Q4_0, Q4_K, IQ4_NL, MXFP4 (ggml_type), the types of ggml-cpu/repack.cpp on every processor.
+_REPACKED: Final = frozenset({2, 12, 20, 39})
+
+
+@dataclass(frozen=True, slots=True)
+class FileFacts:
+    """What a file's header says before it is loaded.  Sizes in bytes.
+
+    `repacked_bytes` of the `tensor_bytes` are of types that the CPU backend rewrites into an order
+    that its kernels read quicker.  A mapped file then is in memory twice: as it lies on disk, and
+    rewritten.
+    """
+
+    layers: int
+    tensor_bytes: int
+    repacked_bytes: int
+
+
+def file_facts(paths: Sequence[str]) -> FileFacts:
+    """Look into the headers of weights (all shards, the first one first), without loading them.
+
+    What cannot be read counts as nothing: loading will say why.
+    """
+    layers = tensors = repacked = 0
+    for path in paths:
+        header = _ggml("gguf_init_from_file", _pointer, ctypes.c_char_p, _GgufInit)(
+            path.encode("utf-8", "surrogateescape"), _GgufInit(True, None)
+        )
+        if not header:
+            continue
+        layers = layers or _block_count(header)
+        count = _ggml("gguf_get_n_tensors", ctypes.c_int64, _pointer)(header)
+        size_of = _ggml("gguf_get_tensor_size", ctypes.c_size_t, _pointer, ctypes.c_int64)
+        type_of = _ggml("gguf_get_tensor_type", ctypes.c_int, _pointer, ctypes.c_int64)
+        name_of = _ggml("gguf_get_tensor_name", ctypes.c_char_p, _pointer, ctypes.c_int64)
+        for index in range(count):
+            size = size_of(header, index)
+            tensors += size
+            table = name_of(header, index).startswith((b"token_embd", b"per_layer_token_embd"))
+            if type_of(header, index) in _REPACKED and not table:
+                repacked += size
+        _ggml("gguf_free", None, _pointer)(header)
+    return FileFacts(layers, tensors, repacked)
+
+
+def _ggml(name: str, result: Any, *arguments: Any) -> Any:
+    """A function of ggml that the bindings do not wrap, from the copy that llama.cpp itself uses.
+
+    Wheels hold each library under several names; loaded by another name it would be a second copy,
+    with devices of its own.  A handle finds what its dependencies offer, except on Windows.
+    """
+    try:
+        function = getattr(_c._lib, name)  # noqa: SLF001 - the only way to that very library
+    except AttributeError:
+        from llama_cpp._ctypes_extensions import load_shared_library
+        from llama_cpp._ggml import libggml_base_path
+
+        kind = "ggml-base" if name.startswith("gguf_") else "ggml"
+        function = getattr(load_shared_library(kind, libggml_base_path), name)
+    function.restype, function.argtypes = result, list(arguments)
+    return function
+
+
+def _block_count(header: Any) -> int:
+    find = _ggml("gguf_find_key", ctypes.c_int64, _pointer, ctypes.c_char_p)
+    kind = _ggml("gguf_get_kv_type", ctypes.c_int, _pointer, ctypes.c_int64)
+    architecture = find(header, b"general.architecture")
+    if architecture < 0 or kind(header, architecture) != 8:  # GGUF_TYPE_STRING
         return 0
-    layers = int(_c.llama_model_n_layer(model))
-    _c.llama_model_free(model)
-    return layers
+    text = _ggml("gguf_get_val_str", ctypes.c_char_p, _pointer, ctypes.c_int64)
+    place = find(header, text(header, architecture) + b".block_count")
+    if place < 0 or kind(header, place) != 4:  # GGUF_TYPE_UINT32
+        return 0
+    return int(_ggml("gguf_get_val_u32", ctypes.c_uint32, _pointer, ctypes.c_int64)(header, place))
 
 
 def _meta(model: Any, key: str) -> str | None:

@@ -12,9 +12,10 @@ from typing import Final
 
 from desktop_app.errors import KnownError
 from desktop_app.inference import devices, llama, weights_file
-from desktop_app.inference.branches import MAX_SEQUENCES, Branches
+from desktop_app.inference.branches import Branches
 from desktop_app.inference.context import Context
 from desktop_app.inference.parking import Parking
+from desktop_app.inference.placing import place
 from desktop_app.inference.prompt import Boundary, PromptBuilder
 from desktop_app.inference.protocol import (
     GenerateRequest,
@@ -32,8 +33,6 @@ from desktop_app.inference.thread_keeper import ThreadKeeper, choose
 from desktop_app.inference.threads import Chooser, Others, told
 from desktop_app.inference.writer import BATCH_TOKENS, Prepared, Send, Writer
 
-_RECURRENT_SEQUENCES: Final = 4
-"""Each sequence of recurrent weights has a whole state of its own."""
 _RECURRENT_READ_TOKENS: Final = 64
 """Recurrent weights cannot be aborted within a step, so their steps are short."""
 _REPLY_ROOM: Final = 512
@@ -191,14 +190,10 @@ def load(
     if not progress(0.0):
         raise llama.Cancelled
     file_bytes = weights_file.size_bytes(files)
-    offload = _offload(spec, files[0], file_bytes)
-    devices.check_memory(file_bytes, devices.available_bytes(), on_devices=offload.bytes)
     fingerprint = weights_file.fingerprint(files)
-    weights, gpu_layers = _load_weights(files[0], offload.layers, progress)
+    placed = place(spec, files, file_bytes, progress, log)
+    weights, context = placed.weights, placed.context
     try:
-        _check_kind(weights, path)
-        token_bytes = _token_bytes(weights, spec.kv_type)
-        context = _make_context(weights, spec, token_bytes, offload=gpu_layers > 0)
         try:
             cache = os.environ.get(CACHE_VARIABLE)
             folder = Path(cache) if cache else None
@@ -206,7 +201,7 @@ def load(
                 context,
                 fixed=spec.threads,
                 weights_bytes=file_bytes,
-                key=f"{fingerprint} {gpu_layers} {spec.kv_type}",
+                key=f"{fingerprint} {placed.gpu_layers} {placed.kv_type}",
                 folder=folder,
                 others=others,
                 go_on=lambda: progress(1.0),
@@ -222,7 +217,7 @@ def load(
                 quantisation=weights.quantisation,
                 hash=fingerprint,
                 size_bytes=file_bytes,
-                memory_bytes=weights.size_bytes + token_bytes * context.length,
+                memory_bytes=placed.memory_bytes,
                 parameters=weights.parameters,
                 context_length=context.length,
                 trained_context=weights.trained_context,
@@ -232,13 +227,13 @@ def load(
                 threads=chooser.current,
                 threads_choice=chooser.choice,
                 threads_measured=tuple(ThreadSpeed(*pair) for pair in told(times)),
-                gpu_layers=gpu_layers,
-                offload_reason=offload.reason,
-                kv_type=spec.kv_type,
-                flash_attention=_flash_attention(log),
+                gpu_layers=placed.gpu_layers,
+                offload_reason=placed.reason,
+                kv_type=placed.kv_type,
+                flash_attention=placed.flash_attention,
                 can_roll_back=not weights.recurrent,
                 sequences=context.sequences,
-                kv_bytes_per_token=token_bytes,
+                kv_bytes_per_token=placed.token_bytes,
                 engine=llama.engine_name(),
             )
             parking = Parking(
@@ -269,98 +264,3 @@ def _identity(info: LoadedWeights) -> str:
             "rope as in the file, no adapters",
         ]
     )
-
-
-class _Plan:
-    """Where the layers go: how many to devices, their bytes, and why."""
-
-    def __init__(self, layers: int, size_bytes: int, reason: str) -> None:
-        self.layers, self.bytes, self.reason = layers, size_bytes, reason
-
-
-def _offload(spec: WeightsSpec, file: Path, file_bytes: int) -> _Plan:
-    found = llama.devices()
-    if not any(device.kind in ("gpu", "igpu") for device in found) or spec.gpu_layers == 0:
-        choice = devices.choose_offload(found, wanted=spec.gpu_layers, weights_bytes=0, layers=0)
-        return _Plan(0, 0, choice.reason)
-    layers = llama.count_layers(str(file))
-    choice = devices.choose_offload(
-        found, wanted=spec.gpu_layers, weights_bytes=file_bytes, layers=layers
-    )
-    share = file_bytes * min(choice.layers, layers + 1) // (layers + 1)
-    return _Plan(choice.layers, share, choice.reason)
-
-
-def _load_weights(
-    file: Path, gpu_layers: int, progress: Callable[[float], bool]
-) -> tuple[llama.Weights, int]:
-    """Load with fewer layers on devices, then none, instead of failing."""
-    layers = gpu_layers
-    while True:
-        try:
-            return llama.Weights(str(file), gpu_layers=layers, on_progress=progress), layers
-        except KnownError:
-            if layers == 0:
-                raise
-            layers //= 2
-
-
-def _check_kind(weights: llama.Weights, path: Path) -> None:
-    if not weights.writes_text:
-        raise KnownError(
-            "weights-no-chat",
-            f"{path.name} holds weights that do not write text (they embed, encode or draw). "
-            "Choose weights for chat.",
-        )
-
-
-def _token_bytes(weights: llama.Weights, kv_type: str) -> int:
-    """Bytes of the KV cache for one token; what recurrent layers hold does not grow with it."""
-    prefix = weights.meta("general.architecture") or ""
-    heads, kv_heads = weights.heads
-    width = weights.embedding // heads if heads else 0
-
-    def number(key: str, otherwise: int) -> int:
-        found = weights.meta(f"{prefix}.{key}")
-        return int(found) if found and found.isdigit() else otherwise
-
-    return devices.kv_bytes_per_token(
-        layers=weights.layers,
-        kv_heads=kv_heads,
-        key_length=number("attention.key_length", width),
-        value_length=number("attention.value_length", width),
-        kv_type=kv_type,
-    )
-
-
-def _make_context(
-    weights: llama.Weights, spec: WeightsSpec, token_bytes: int, *, offload: bool
-) -> Context:
-    sequences = _RECURRENT_SEQUENCES if weights.recurrent else MAX_SEQUENCES
-    length = devices.choose_context(
-        wanted=spec.context_length,
-        trained=weights.trained_context,
-        token_bytes=token_bytes,
-        available=devices.available_bytes(),
-    )
-    while True:
-        try:
-            return Context(
-                weights,
-                length=length,
-                sequences=min(spec.sequences or sequences, MAX_SEQUENCES),
-                threads=spec.threads or 1,  # chosen when there is something to measure
-                kv_type=spec.kv_type,
-                batch=BATCH_TOKENS,
-                offload=offload,
-            )
-        except KnownError:
-            if spec.context_length or length // 2 < devices.SMALLEST_CONTEXT:
-                raise
-            length //= 2
-
-
-def _flash_attention(log: Sequence[str]) -> bool:
-    """llama.cpp tells its choice in the log only ("... was auto, set to enabled")."""
-    lines = [line.lower() for line in log if "flash attention" in line.lower()]
-    return any("enabled" in line for line in lines) or not any("disabled" in x for x in lines)

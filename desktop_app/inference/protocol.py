@@ -39,16 +39,18 @@ class WeightsSpec:
     """Which weights to load and how.
 
     `context_length` in tokens, 0: as trained, at most 8,192, and what fits into memory.  `threads`
-    0: one per physical core.  `gpu_layers` -1: as many as fit.  `kv_type` is the type of the KV
-    cache's numbers.  `sequences` is how many branches may be resident at once (0: automatic).
+    0: measured.  `gpu_layers` -1: as many as fit.  `kv_type` is the type of the KV cache's numbers;
+    "auto" takes q8_0 where f16 would need a shorter context.  `flash_attention` "auto": where the
+    devices can.  `sequences` is how many branches may be resident at once (0: automatic).
     """
 
     path: str
     context_length: int = 0
     threads: int = 0
     gpu_layers: int = -1
-    kv_type: Literal["f16", "q8_0"] = "f16"
+    kv_type: Literal["auto", "f16", "q8_0"] = "f16"
     sequences: int = 0
+    flash_attention: Literal["auto", "on", "off"] = "auto"
 
 
 @dataclass(frozen=True, slots=True)

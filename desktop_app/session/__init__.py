@@ -317,6 +317,11 @@ class Session:
             self._writing.end_all()
 
     @property
+    def fitting_context(self) -> int:
+        """Tokens of context that would fit where loading failed for want of memory; 0: unknown."""
+        return self._loading.fitting_context
+
+    @property
     def is_loading(self) -> bool:
         """Whether weights are being loaded now."""
         return self._loading.is_loading

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -58,6 +59,9 @@ class Loading:
         self._load: _Load | None = None
         self._header: Header | None = None
         self._last: Path | None = None  # loaded in this run
+        self.fitting_context = 0
+        """Tokens of context that would fit, when the last attempt failed for want of memory; 0:
+        nothing is known."""
         # Reading a header is quick, but the file may lie on a sleeping drive.
         self._files = ThreadPoolExecutor(1, thread_name_prefix="grove-files")
 
@@ -107,6 +111,7 @@ class Loading:
         from desktop_app.weights.gguf import first_part
 
         self.cancel()
+        self.fitting_context = 0
         load = self._load = _Load(first_part(Path(path).expanduser().absolute()))
         spec, devices = self._spec(load.path), self._devices()
         checked = on_main(self._post, self._files.submit(check_file, spec, devices), _same)
@@ -158,13 +163,13 @@ class Loading:
         )
 
     def _spec(self, path: Path) -> WeightsSpec:
-        kv_type = self._of(path, "kv_type")
         return WeightsSpec(
             str(path),
             context_length=self._of(path, "context_length"),
             threads=self._of(path, "threads"),
             gpu_layers=self._of(path, "gpu_layers"),
-            kv_type="q8_0" if kv_type == "q8_0" else "f16",
+            kv_type=self._of(path, "kv_type"),
+            flash_attention=self._of(path, "flash_attention"),
         )
 
     def _of(self, path: Path, key: str) -> Any:
@@ -210,6 +215,7 @@ class Loading:
         if not isinstance(error, KnownError):
             raise error
         _log.info("weights not loaded: %s", error.code)
+        self.fitting_context = context_that_fits(error)
         self._tell("engine_failed", error)
         if self.on_failed is not None:
             self.on_failed(error)
@@ -230,6 +236,12 @@ class Loading:
             self._tell(
                 "storage_failed", KnownError("settings-unwritable", sentence, detail=str(error))
             )
+
+
+def context_that_fits(error: KnownError) -> int:
+    """The length in tokens that the engine offers in place of one that is too long; 0: none."""
+    found = re.search(r"tokens that fit: (\d+)$", error.detail)
+    return int(found[1]) if found and error.code == "context-too-long" else 0
 
 
 def check_file(spec: WeightsSpec, devices: tuple[Device, ...] = ()) -> Header:

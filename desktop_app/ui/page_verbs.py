@@ -501,11 +501,12 @@ class PageVerbs(QObject):
             self._shrink_context(conversation, node_id)
 
     def _shrink_context(self, conversation: Conversation, node_id: int) -> None:
-        """Half the context, then the same reply again."""
+        """The context that fits, or half of it where that is unknown; then the same reply again."""
         settings = self.session.settings
         loaded = self.session.engine.loaded
         now = loaded.context_length if loaded is not None else settings.context_length or 4096
-        settings.context_length = max(_MIN_CONTEXT, now // 2)
+        fits = self.session.fitting_context
+        settings.context_length = max(_MIN_CONTEXT, min(fits, now) if fits else now // 2)
         self.session.keep_settings()
         path = self.session.default_weights()
         if path is None:

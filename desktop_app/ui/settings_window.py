@@ -108,7 +108,11 @@ class SettingsWindow(QDialog):
         layers = self._spin("gpu_layers", -1, 999, tr("settings.automatic"))
         kv = self._combo(
             "kv_type",
-            [(tr("settings.kv_f16"), "f16"), (tr("settings.kv_q8_0"), "q8_0")],
+            [
+                (tr("settings.automatic"), "auto"),
+                (tr("settings.kv_f16"), "f16"),
+                (tr("settings.kv_q8_0"), "q8_0"),
+            ],
             reload=True,
         )
         self._show_facts()

@@ -72,10 +72,28 @@ def test_memory_is_weights_cache_and_buffers() -> None:
     assert fit.kv_bytes == 2 * GB + 147_483_648
     parts = fit.weights_bytes + fit.kv_bytes + fit.compute_bytes
     assert 40e6 < fit.memory_bytes - parts < 60e6
-    # Rewritten matrices are there twice while the file is mapped.
-    assert fit.peak_bytes > fit.memory_bytes + 0.9 * fit.weights_bytes
+    # Rewritten matrices are there twice where the file stays mapped.
+    assert fit.peak_bytes == fit.memory_bytes
+    mapped = predict(found, LAPTOP, plan=Plan(context_length=4096, mapped=True))
+    assert mapped.peak_bytes > fit.memory_bytes + 0.9 * fit.weights_bytes
     smaller = predict(found, LAPTOP, plan=Plan(context_length=1024, kv_type="q8_0"))
     assert smaller.memory_bytes < fit.memory_bytes - 1.5 * GB
+
+
+def test_the_smaller_cache_is_taken_where_the_better_one_does_not_fit() -> None:
+    found = network(**SEVEN)
+    plan = Plan(context_length=4096, kv_type="auto")
+    roomy = predict(found, Machine(16 * GB, 8 * GB, 8), plan=plan)
+    assert roomy.kv_bytes == kv_bytes(load_of(found), 4096, "f16")
+    tight = predict(found, Machine(16 * GB, int(5.6 * GB), 8), plan=plan)
+    assert tight.kv_bytes == kv_bytes(load_of(found), 4096, "q8_0")
+    assert tight.verdict != "too-big"
+    # As the engine does when nobody chose a length: rather smaller numbers than a shorter context.
+    free = predict(found, Machine(16 * GB, int(5.6 * GB), 8), plan=Plan(kv_type="auto"))
+    assert (free.context_length, free.kv_bytes) == (4096, tight.kv_bytes)
+    hopeless = predict(found, Machine(16 * GB, GB, 8), plan=plan)
+    assert hopeless.verdict == "too-big"
+    assert hopeless.kv_bytes == roomy.kv_bytes
 
 
 def test_verdicts_in_words() -> None:
