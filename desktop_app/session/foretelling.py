@@ -25,6 +25,7 @@ MEASURED_TOKENS: Final = 48
 SHORT_S: Final = 1.0
 """A wait of this length is none."""
 _KEPT_SPEEDS: Final = 50
+_SURE_SHARE: Final = 0.75  # the engine keeps at most a quarter of the context for the reply
 _LEAST_BYTES_PER_TOKEN: Final = 2.0
 _TEMPLATE_TOKENS: Final = 24  # what a template puts around a message, at most, about
 
@@ -78,7 +79,12 @@ class Foretelling:
         loaded = self._engine.loaded
         if loaded is None:
             return None
-        return f"{loaded.hash[:16]}/{loaded.threads}/{loaded.gpu_layers}"
+        return f"{loaded.hash[-16:]}/{loaded.threads}/{loaded.gpu_layers}"
+
+    def _room(self) -> int:
+        """Tokens that a prompt may have for sure without that turns are left out."""
+        loaded = self._engine.loaded
+        return int(loaded.context_length * _SURE_SHARE) if loaded is not None else 0
 
     # ---- foretelling ---------------------------------------------------------------------------
 
@@ -111,6 +117,9 @@ class Foretelling:
                 rendered = future.result()
             except KnownError:  # no weights any more, or a template that refuses
                 tell(None)
+                return
+            if len(rendered.tokens) > self._room():
+                tell(None)  # the oldest turns may be left out, and what stays is not known here
                 return
             fresh = max(0, len(rendered.tokens) - rendered.kept_tokens)
             seconds = fresh / speed

@@ -128,7 +128,7 @@ class Reply(threading.Thread):
 def weights(spec: WeightsSpec) -> LoadedWeights:
     name = Path(spec.path).stem
     return LoadedWeights(
-        spec.path, name, "llama", "fake", "F32", "0" * 64, 1000, 2000, 100, 512, 512, 64,
+        spec.path, name, "llama", "fake", "F32", "0" * 64, 1000, 2000, 100, 4096, 4096, 64,
         False, "plain", 1, 0, "", "f16", False, True, 8, 16, "fake",
     )  # fmt: skip
 
