@@ -119,6 +119,8 @@ class Settings:
     """How many drafts answer a message that is sent."""
     reading_speeds: Setting[dict[str, Any]] = Setting({}, _is_object)
     """How fast weights read here, tokens a second, as measured: see `session.foretelling`."""
+    read_ahead = Setting("plugged_in", _one_of("plugged_in", "always", "never"))
+    """Whether the engine reads what is being typed before it is sent."""
     recent_weights: Setting[list[Any]] = Setting([], lambda value: isinstance(value, list))
     """Paths of weights files used before, newest first."""
     weights_used: Setting[dict[str, Any]] = Setting({}, _is_object)

@@ -8,7 +8,7 @@ as its own loop.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -18,7 +18,7 @@ from desktop_app.conversation.document import Conversation
 from desktop_app.conversation.edits import Step
 from desktop_app.errors import KnownError
 from desktop_app.inference.engine import Engine
-from desktop_app.inference.protocol import LoadedWeights, Rendered
+from desktop_app.inference.protocol import ChatMessage, LoadedWeights, Rendered
 from desktop_app.inference.sampling import PRESETS, Sampling
 from desktop_app.paths import Profile
 from desktop_app.session.foretelling import Foretelling, Reading
@@ -31,6 +31,7 @@ from desktop_app.session.listening import (
     on_main,
 )
 from desktop_app.session.loading import Loading
+from desktop_app.session.reading_ahead import ReadsAhead
 from desktop_app.session.writing import Writing
 from desktop_app.settings import Settings
 
@@ -73,9 +74,10 @@ class Session:
         self._loading = Loading(
             engine, settings, post, self._listeners, profile.root / "speed.json"
         )
-        self._writing = Writing(
-            engine, self._loading, post, later or self._later_by_thread, self._listeners
-        )
+        later = later or self._later_by_thread
+        self._writing = Writing(engine, self._loading, post, later, self._listeners)
+        self._reads_ahead = ReadsAhead(engine, settings, post, later, self)
+        self._listeners.add(self._reads_ahead)
         self._foretelling = Foretelling(engine, settings, post, self._writing.messages)
         self._writing.on_measured = self._foretelling.note
         self._loading.on_ready = self._writing.pump
@@ -298,6 +300,30 @@ class Session:
         """Redo what was undone last."""
         return conversation.redo()
 
+    # ---- reading ahead -----------------------------------------------------------------------
+
+    def typed(self, conversation: Conversation | None, text: str) -> None:
+        """What stands in the composer now, after each change; empty when nothing does.
+
+        None stands for a chat that does not exist yet.  While the engine has nothing else to do, it
+        reads what is settled of the text (see `session.reading_ahead`).  Costs nothing here.
+        """
+        self._reads_ahead.typed(conversation, text)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether weights are loaded, and nothing is read, written or waited for."""
+        ready = self.engine.loaded is not None and not self._loading.is_loading
+        return ready and not self._closed and not self._writing.ids()
+
+    def options(self, conversation: Conversation | None) -> tuple[Sampling, str]:
+        """Sampler options and template of the next reply of a chat."""
+        return self.sampling(conversation).checked(), self._loading.template
+
+    def messages(self, conversation: Conversation, path: Sequence[int]) -> tuple[ChatMessage, ...]:
+        """A path as the engine reads it.  Its parts must be loaded (`Conversation.need`)."""
+        return self._writing.messages(conversation, path)
+
     # ---- weights -----------------------------------------------------------------------------
 
     def load_weights(self, path: Path | str) -> Future[LoadedWeights]:
@@ -425,6 +451,7 @@ class Session:
         if self._closed:
             return
         self._closed = self._foretelling.closed = True
+        self._reads_ahead.close()
         self._writing.close()
         self._loading.close()
         self.engine.close()

@@ -94,6 +94,7 @@ class ChatPage(QWidget):
         self._meter_timer.timeout.connect(self._show_meters)
         self.composer.submitted.connect(self.submitted)
         self.composer.changed.connect(self._keep_draft)
+        self.composer.changed.connect(self._tell_typed)
         self.composer.changed.connect(self.hint.changed)
         self.find_bar.found.connect(self._reveal)
         self.find_bar.searched.connect(self._mark)
@@ -407,6 +408,9 @@ class ChatPage(QWidget):
     def _keep_draft(self) -> None:
         if self.memory is not None:
             self.memory.keep_draft(self.composer.text.toPlainText())
+
+    def _tell_typed(self) -> None:
+        self.session.typed(self.conversation, self.composer.text.toPlainText())
 
     def _keep_place(self) -> None:
         if self.memory is not None and self._shown_head is not None:

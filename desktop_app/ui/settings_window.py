@@ -129,9 +129,12 @@ class SettingsWindow(QDialog):
         keys = [*PRESETS, *(str(k) for k in self._settings.presets if k not in PRESETS)]
         preset = self._combo("preset", [(preset_name(key), key) for key in keys])
         drafts = self._spin("drafts", 2, 8, "")
+        choices = ("plugged_in", "always", "never")
+        ahead = self._combo("read_ahead", [(tr(f"settings.ahead_{key}"), key) for key in choices])
         return [
             _row(tr("settings.preset"), preset, tr("settings.preset_hint")),
             _row(tr("settings.drafts"), drafts, tr("settings.drafts_hint")),
+            _row(tr("settings.read_ahead"), ahead, tr("settings.read_ahead_hint")),
         ]
 
     def _look_page(self) -> list[QWidget]:

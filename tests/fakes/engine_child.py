@@ -28,12 +28,14 @@ from desktop_app.inference.protocol import (
     Finish,
     Finished,
     GenerateRequest,
+    HasRead,
     Hello,
     Json,
     Loaded,
     LoadedWeights,
     LoadProgress,
     Piece,
+    ReadAhead,
     ReadProgress,
     Rendered,
     RenderRequest,
@@ -143,6 +145,8 @@ def act(job: int, command: Command, replies: dict[int, Reply]) -> None:
         case GenerateRequest():
             replies[job] = Reply(job, command)
             replies[job].start()
+        case ReadAhead():
+            say(job, HasRead(len(command.messages), 0, len(command.messages)))
         case Cancel(draft=draft):
             if job in replies:
                 replies[job].cancels.put(draft)
