@@ -93,17 +93,11 @@ def usage() -> Usage:
     """What the system has counted so far."""
     times = psutil.cpu_times()._asdict()
     # A guest's time is counted within user's; time that the hypervisor took ("steal") is others'.
-    spare = {"idle", "iowait", "guest", "guest_nice"}
-    if not _is_nice():
-        spare.add("nice")  # programs that step back for us take next to nothing
+    # Programs that step back ("nice") count: two threads beside such ones fell to 1 token/s.
+    spare = ("idle", "iowait", "guest", "guest_nice")
     busy = sum(seconds for name, seconds in times.items() if name not in spare)
     own = os.times()
     return Usage(time.perf_counter(), busy, own.user + own.system)
-
-
-def _is_nice() -> bool:
-    """Whether this process itself steps back for others (on Windows nothing is counted as nice)."""
-    return hasattr(os, "getpriority") and os.getpriority(os.PRIO_PROCESS, 0) > 0
 
 
 class Others:
@@ -138,6 +132,7 @@ class _Trial:
     left: list[int]
     why: Choice
     known: float = float("inf")  # seconds a step of what is used now, if that was seen
+    before: float = 0.0  # the same for its last steps, when something made it slow
     steps: list[float] = field(default_factory=list)
     means: dict[int, float] = field(default_factory=dict)
 
@@ -156,6 +151,8 @@ class _Trial:
         self.means[self.candidate] = total / len(self.steps)
         self.steps = []
         del self.left[0]
+        if len(self.left) == 1 and self.before > 2 * min(self.means.values()):
+            self.means[self.left.pop()] = self.before  # another try might take seconds
         return not self.left
 
 
@@ -275,9 +272,14 @@ class Chooser:
             last, total = last + 1, total + seconds
             if total >= _TRIAL_S and last >= 3:
                 break
+        pace = total / max(last, 1)
+        # One step that takes so long says it all, where three would take seconds.
+        collapsed = self._pace > 0 and total > 2 * _TRIAL_S and pace > 3 * self._pace
+        if collapsed:
+            self._begin("busy", now)
+            return
         if total < _TRIAL_S or last < 3:
             return
-        pace = total / last
         self._pace = min(self._pace, pace) if self._pace else pace
         if now < self._not_before:
             return
@@ -300,9 +302,11 @@ class Chooser:
             self._recent.clear()
             self._pause(now)
             return
-        seen = list(self._recent)[-8:]
-        known = statistics.median(seen) if len(seen) >= 3 and why == "quiet" else float("inf")
-        self._trial = _Trial([*candidates, self.current], why, known)
+        seen = list(self._recent)
+        known = statistics.median(seen[-8:]) if len(seen) >= 3 and why == "quiet" else float("inf")
+        before = statistics.mean(seen[-2:]) if seen and why == "busy" else 0.0
+        self._trial = _Trial([*candidates, self.current], why, known, before)
+        self._recent.clear()
 
     def _decide(self, trial: _Trial, now: float) -> None:
         self._trial = None
