@@ -244,7 +244,9 @@ def _files(
                 rows.append(_details(store, files, item))
     if not rows:
         rows = [note(f"files/{found.id}", tr("weights.no_files"), "info")]
-    if files.gated or found.id in wanting:
+    # What became of a token that was just given is told, then the field has served.
+    asks = files.gated and (not store.has_token or bool(store.token_state))
+    if asks or found.id in wanting:
         return [_gate(store, found.id), *rows]
     return rows
 
@@ -432,21 +434,20 @@ def installed_rows(
     rows = [head("on_this_computer", tr("weights.on_this_computer"), fact)]
     order = {"ready": 0, "away": 1, "incomplete": 2, "damaged": 3}
     entries.sort(key=lambda e: (e.path != in_use, order.get(e.state, 4), -used.get(str(e.path), 0)))
-    lines = [
-        Row(
-            f"installed/{entry.path}",
-            "line",
-            INSTALLED_PX,
-            partial(
-                _installed,
-                store,
-                entry,
-                in_use=entry.path == in_use,
-                used_ms=used.get(str(entry.path), 0),
-            ),
+    stems = Counter(entry.path.stem for entry in entries)
+    lines = []
+    for entry in entries:
+        stem = entry.path.stem
+        line = partial(
+            _installed,
+            store,
+            entry,
+            # Two files of one name in two folders are two rows.
+            name=stem if stems[stem] == 1 else str(entry.path),
+            in_use=entry.path == in_use,
+            used_ms=used.get(str(entry.path), 0),
         )
-        for entry in entries
-    ]
+        lines.append(Row(f"installed/{entry.path}", "line", INSTALLED_PX, line))
     if guide is not None:
         lines.append(_guide(guide, in_use=guide == in_use))
     if not lines:
@@ -457,7 +458,8 @@ def installed_rows(
 _USED = ("accent", "soft", "dot")
 
 
-def _installed(store: WeightsStore, entry: Entry, *, in_use: bool, used_ms: int) -> Line:
+def _installed(store: WeightsStore, entry: Entry, *, name: str, in_use: bool, used_ms: int) -> Line:
+    """`name` begins the identifiers of its controls."""
     badge, button = None, None
     last = used_words(used_ms) if used_ms and not in_use else ""
     text, role = facts(entry_facts(entry), last), "text3"
@@ -477,7 +479,7 @@ def _installed(store: WeightsStore, entry: Entry, *, in_use: bool, used_ms: int)
         badge = Badge(word, "clay", "claysoft", "circle-alert")
         text, role = entry.problem_sentence or text, "text3"
     else:
-        button = (tr("weights.use"), f"use {entry.path}", f"weights.use.{entry.path.stem}")
+        button = (tr("weights.use"), f"use {entry.path}", f"weights.use.{name}")
     return Line(
         entry.title or entry.path.stem,
         text,
@@ -485,9 +487,9 @@ def _installed(store: WeightsStore, entry: Entry, *, in_use: bool, used_ms: int)
         facts_role=role,
         badge=badge,
         button=button,
-        tools=(Tool("menu", "ellipsis", f"weights.more.{entry.path.stem}", tr("header.more")),),
+        tools=(Tool("menu", "ellipsis", f"weights.more.{name}", tr("header.more")),),
         tip=str(entry.path),
-        identifier=f"weights.installed.{entry.path.stem}",
+        identifier=f"weights.installed.{name}",
     )
 
 

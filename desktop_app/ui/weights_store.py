@@ -75,6 +75,8 @@ class WeightsStore(QObject):
         """Files that are being hashed: how far (0 … 1), "sound", or what is wrong."""
         self.token_state: str | KnownError = ""
         """"" unknown, "checking", "keyring", "session", or why it was refused."""
+        self.has_token = False
+        """Whether an access token for this hub is known; asked for with gated weights only."""
         self.file_rows: dict[str, tuple[Repository, list[Any]]] = {}
         """The page's rows of a repository's files, kept while it is the same."""
         self.result_rows: dict[str, tuple[RepositorySummary, bool, Any]] = {}
@@ -385,6 +387,9 @@ class WeightsStore(QObject):
 
         def done(found: Repository) -> None:
             self.repositories[name] = found
+            if found.gated and not self.has_token:
+                # A keyring may be slow, or ask for its own password.
+                self.with_room(lambda room: self.later(lambda: bool(room.hub.token()), self._token))
             self.touch()
 
         def failed(error: KnownError) -> None:
@@ -487,6 +492,10 @@ class WeightsStore(QObject):
         if self.room is not None:
             switch(self.room)
 
+    def _token(self, known: bool) -> None:
+        self.has_token = known
+        self.touch()
+
     def set_token(self, token: str, then: Callable[[], None]) -> None:
         """Check an access token with the hub and keep it; `then` when it is right."""
         self.token_state = "checking"  # noqa: S105 - a state, not a token
@@ -498,6 +507,7 @@ class WeightsStore(QObject):
 
         def done(kept: bool) -> None:
             self.token_state = "keyring" if kept else "session"
+            self.has_token = True
             self.touch()
             then()
 
@@ -511,7 +521,7 @@ class WeightsStore(QObject):
         """Remove the access token from this computer."""
 
         def done(_none: None) -> None:
-            self.token_state = ""
+            self.token_state, self.has_token = "", False
             self.touch()
 
         self.with_room(

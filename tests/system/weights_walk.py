@@ -3,11 +3,11 @@
     python -m tests.system.weights_walk [--json]
 
 First the first start's page, then the weights page: its suggestions, a search with an open
-repository and an open file, gated weights with their field for a token, a queue of downloads with
-one that failed, offline.  In each state everything that takes the focus must have a name and an
-identifier of its own, and the Tab key must come to it; what the state is for is then done with
-the keyboard alone.  Prints how many controls there were; exit status 1 when one had no name or
-could not be reached, 2 where a program is missing.
+repository and an open file, a queue of downloads, gated weights with their field for a token,
+offline.  In each state everything that takes the focus must have a name and an identifier of its
+own, and the Tab key must come to it; what the state is for is then done with the keyboard alone.
+Prints how many controls there were; exit status 1 when one had no name or could not be reached, 2
+where a program is missing.
 """
 
 from __future__ import annotations
@@ -18,18 +18,19 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from tests.fakes import tiny_gguf
-from tests.fakes.hub import FakeHub, Fault
+from tests.fakes.hub import FakeHub
 from tests.system.grove import Grove
 from tests.system.reader import ROOT, Control, Reader, inside_session, missing, screen
 
 OPEN, GATED = "tester/Tiny-Llama-GGUF", "tester/Gated-Llama-GGUF"
 # Tab never takes more presses than this to come round.
 MOST_TABS = 90
-# Rows that only hold controls, and what belongs to other pages of the window.
+# The walk's own controls; the rest of the window has a walk of its own.
 ROOMS = ("weights.", "connections.", "first.")
 
 
@@ -65,6 +66,9 @@ class Walk:
         for control in told:
             if not control.name.strip():
                 self.bad.append((state, "no name", control.role, control.id))
+        for identifier, count in Counter(c.id for c in told).items():
+            if count > 1:
+                self.bad.append((state, "not its own", str(count), identifier))
         wanted = {c.id for c in told if c.enabled and c.role not in ("scroll pane", "scroll bar")}
         reached: set[str] = set()
         for _ in range(MOST_TABS):
@@ -124,7 +128,6 @@ def walk(one: Walk) -> None:
     reader.see(f"weights.context.{OPEN}.b-Q4_K_M.gguf", "2,048 tokens")
 
     hub.rate = 20_000
-    hub.plan.extend(Fault("flip", 1000) for _ in range(3))
     for file in ("Q8_0", "b-Q4_K_M.gguf", "c-Q4_K_M.gguf"):
         one.use(f"weights.get.{OPEN}.{file}")
     reader.see("weights.downloading.3")

@@ -262,6 +262,30 @@ def test_a_refused_download_shows_the_field_for_a_token(desk: Desk, hub: FakeHub
     desk.wait(lambda: f"gate/{GATED}" not in keys(desk))
 
 
+def test_a_known_token_is_not_asked_for_again(desk: Desk, hub: FakeHub) -> None:
+    open_page(desk)
+    store = desk.window.hub.store
+    assert store.room is not None
+    store.room.hub.tokens.set(store.room.hub.origin, "hf_right")
+    search(desk, "gated")
+    desk.wait(lambda: f"result/{GATED}" in keys(desk))
+    store.toggle(GATED)
+    desk.wait(lambda: store.has_token)
+    desk.wait(lambda: f"gate/{GATED}" not in keys(desk))
+    store.forget_token()
+    desk.wait(lambda: f"gate/{GATED}" in keys(desk))
+
+
+def test_two_files_of_one_name_are_two_rows(desk: Desk, tmp_path: Path) -> None:
+    open_page(desk)
+    for folder in ("one", "two"):
+        desk.window.hub.page.add_file(Desk.weights(tmp_path / folder, "Same.gguf"))
+    rows = [f"installed/{tmp_path / folder / 'Same.gguf'}" for folder in ("one", "two")]
+    desk.wait(lambda: set(rows) <= set(keys(desk)))
+    names = {line_of(desk, row).identifier for row in rows}
+    assert names == {f"weights.{row.replace('/', '.', 1)}" for row in rows}
+
+
 def test_a_header_in_parts_counts_the_tensors_of_all(
     desk: Desk, hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
