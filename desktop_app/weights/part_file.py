@@ -55,6 +55,7 @@ class _LateHash:
         self._hash = hashlib.sha256()
         self._waiting: queue.Queue[bytes | memoryview | None] = queue.Queue(maxsize=16)
         self._thread: threading.Thread | None = None
+        self._dropped = False
 
     def update(self, data: bytes | memoryview) -> None:
         """Hash `data`, which must not change any more, soon."""
@@ -70,13 +71,20 @@ class _LateHash:
             self._thread.join()
             self._thread = None
 
+    def drop(self) -> None:
+        """End the thread without hashing what waits: nobody wants the digest any more."""
+        self._dropped = True
+        self.settle()
+
     def hexdigest(self) -> str:
+        assert not self._dropped, "the hash was given up"
         self.settle()
         return self._hash.hexdigest()
 
     def _work(self) -> None:
         while (data := self._waiting.get()) is not None:
-            self._hash.update(data)
+            if not self._dropped:
+                self._hash.update(data)
 
 
 class PartFile:
@@ -256,12 +264,12 @@ class PartFile:
         self._start_hash()
 
     def _start_hash(self) -> None:
-        self._hash.settle()
+        self._hash.drop()
         self._hash = _LateHash()
 
     def _close(self) -> None:
         self._leave_flusher()
-        self._hash.settle()
+        self._hash.drop()
         if self._file is not None:
             empty = self.size == 0
             # A flush that still runs holds the file open, and with it the lock: let go of it here.

@@ -411,7 +411,9 @@ def test_a_slow_disk_does_not_hold_up_a_cancel(
     with part:
         part.recover(lambda _done, _total: None)
         part.set_facts(part.facts)
-        part.append(bytes(65 << 20))
+        piece = bytes(256 << 10)  # as they come over the network
+        for _ in range(65 * 4):
+            part.append(piece)
         assert flushing.wait(5)
         begin = time.monotonic()
     part.discard()
