@@ -513,6 +513,8 @@ def _own_tokens(
         end = cursor = at + len(body)
         if not message.tokens or message.role != "assistant":
             continue
+        if not all(0 <= token < vocab.n_vocab for token in message.tokens):
+            continue  # of other weights, or of a file that somebody wrote
         said = b"".join(vocab.token_piece(token) for token in message.tokens)
         try:
             text = said.decode("utf-8")

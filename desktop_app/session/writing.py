@@ -30,6 +30,7 @@ from desktop_app.inference.protocol import (
 from desktop_app.inference.sampling import MAX_SEED, Sampling
 from desktop_app.session.listening import Later, Listeners, Post, on_main
 from desktop_app.session.loading import Loading
+from desktop_app.session.token_ids import ids_of, with_ids
 from desktop_app.version import VERSION
 
 SHOW_EVERY_S: Final = 0.033
@@ -125,7 +126,6 @@ class Writing:
         self._speeds: dict[int, float] = {}
         self._seeds: dict[int, int] = {}
         self._written: dict[int, int] = {}
-        self._tokens: dict[int, tuple[str, tuple[int, ...]]] = {}
         self._used: dict[int, int] = {}
 
     # ---- the door ----------------------------------------------------------------------------
@@ -277,20 +277,15 @@ class Writing:
     def messages(self, conversation: Conversation, path: Sequence[int]) -> tuple[ChatMessage, ...]:
         """A path as the engine reads it.  Its parts must be loaded (`Conversation.need`)."""
         tree = conversation.tree
+        loaded = self._engine.loaded
+        weights_hash = loaded.hash if loaded is not None else ""
         out = []
         for node_id in path:
             node, text = tree.node(node_id), tree.text(node_id)
             if node.role is Role.ASSISTANT and not text and node_id != path[-1]:
                 continue  # a reply that failed before its first word says nothing
-            written, tokens = self._tokens.get(node_id, ("", ()))
-            out.append(
-                ChatMessage(
-                    node.role.value,
-                    text,
-                    tree.reasoning(node_id),
-                    tokens if written == text else (),
-                )
-            )
+            ids = ids_of(tree.parts(node_id), weights_hash) if weights_hash else ()
+            out.append(ChatMessage(node.role.value, text, tree.reasoning(node_id), ids))
         return tuple(out)
 
     # ---- inside ------------------------------------------------------------------------------
@@ -405,12 +400,13 @@ class Writing:
             self.on_measured(event)
         if alone and len(request.replies) == 1 and counters.generated_tokens >= MEASURED_TOKENS:
             self._loading.record_speed(event.timings.tokens_per_s, self._used[reply.message_id])
+        parts = reply.parts()
         if not request.continues:
-            self._tokens[reply.message_id] = (reply.text, event.tokens)
+            parts = with_ids(parts, event.tokens, event.turn.get("weights_hash"))
         request.conversation.finish_stream(
             reply.message_id,
             State.STOPPED if event.finish == "cancelled" else State.DONE,
-            reply.parts(),
+            parts,
             finish=event.finish,
             turn=_turn(event, request),
             author=self._loading.author or None,
