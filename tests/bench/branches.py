@@ -144,12 +144,13 @@ def parked(options: argparse.Namespace) -> list[Figure]:
     others = [story(chooser, PARKED_TOKENS) for _ in range(PARKED)]
     mine = story(chooser, PARKED_TOKENS)
     with weights_of(options) as weights, tempfile.TemporaryDirectory() as folder:
-        keep = options.keep or Path(folder)
+        keep = options.keep / "parked" if options.keep else Path(folder)
         full = Ours(weights, options.threads, 4096, keep)
         alone = Ours(weights, options.threads, 4096, None)
         try:
-            read = sum(full.ask(other)[0].counters.evaluated_tokens for other in others)
-            figure.facts["tokens_read_to_park"] = read
+            for other in others:
+                full.ask(other)
+                full.settle()  # on disk: a run that is broken off goes on from here
             for engine in (full, alone):
                 engine.ask(mine)
             full.settle()

@@ -2,19 +2,21 @@
 
 Parts: "decode1", "decode2" and "read" against llama-bench; "drafts-cached", "drafts-new", "hops"
 and "memory" against llama-server.  All of the engine's times are those of the app, through child
-process and worker.  "hops-settings" tells what llama-server's settings make of the same hops.
+process and worker.  "settings" tells what llama-server's settings make of the same
+hops; with `--keep FOLDER` "server-hops" measures the server's side of "hops" in a run of its own.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import random
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
@@ -282,8 +284,8 @@ def hop_figures(options: argparse.Namespace) -> list[Figure]:
     with weights_of(options) as weights:
         for pair in range(options.count):
             way = hops(options.seed + pair)
-            server = None
-            if pair % 2:
+            server = _kept_walk(options, options.seed + pair)
+            if server is None and pair % 2:
                 server = _server_walk(BEST, weights, options.threads, way)
             written: list[tuple[int, ...]] = []
             with tempfile.TemporaryDirectory() as folder:
@@ -303,12 +305,34 @@ def hop_figures(options: argparse.Namespace) -> list[Figure]:
             tokens.pairs.append((float(walk.read), float(new + HOPS)))
             anew.pairs.append((float(second.read), float(HOPS)))
             server = server or _server_walk(BEST, weights, options.threads, way)
+            print(f"ours {walk}, restarted {second}, llama-server {server}", flush=True)
             walks.pairs.append((walk.seconds, server.seconds))
             again.pairs.append((walk.again_s, server.again_s))
             known = HOPS - len({hop.branch for hop in way})
             later.pairs.append((second.seconds / HOPS, server.again_s / known))
             walks.facts.setdefault("server_read_tokens", []).append(server.read)  # type: ignore[attr-defined] # a list, made here
         return sign([walks, again, tokens, anew, kept, later], weights, options.threads)
+
+
+def _kept_walk(options: argparse.Namespace, seed: int) -> Walk | None:
+    """The server's walk that "server-hops" left in the folder `--keep`."""
+    file = options.keep / f"server-walk-{seed}.json" if options.keep else None
+    if file is None or not file.exists():
+        return None
+    return Walk(**json.loads(file.read_text(encoding="utf-8")))
+
+
+def hop_server(options: argparse.Namespace) -> list[Figure]:
+    """The server's side of "hops" alone, left in `--keep` for it: both take minutes."""
+    if options.keep is None:
+        return []
+    with weights_of(options) as weights:
+        for seed in range(options.seed, options.seed + options.count):
+            walk = _server_walk(BEST, weights, options.threads, hops(seed))
+            file = options.keep / f"server-walk-{seed}.json"
+            file.write_text(json.dumps(asdict(walk)), encoding="utf-8")
+            print(f"llama-server {walk}", flush=True)
+    return []
 
 
 def hop_settings(options: argparse.Namespace) -> list[Figure]:
@@ -339,5 +363,6 @@ PARTS: Final = {
     "drafts-new": drafts_new,
     "memory": memory,
     "hops": hop_figures,
-    "hops-settings": hop_settings,
+    "server-hops": hop_server,
+    "settings": hop_settings,
 }
