@@ -179,6 +179,11 @@ class RowStack:
         """Where the last row ends."""
         return self._tops[-1]
 
+    @property
+    def drafts_height(self) -> float:
+        """The height of the drafts that stand last; 0 where a message does."""
+        return self._heights[-1] if self.rows and self.rows[-1].drafts else 0.0
+
     def top_of(self, index: int) -> float:
         """Where a row begins; the index after the last gives its end."""
         return self._tops[index]
@@ -272,6 +277,12 @@ class RowStack:
         if piece >= 0:
             return Anchor(message_id, index, piece, height * 0.3)
         return Anchor(message_id, index, -1, 24.0 if index else TOP)
+
+    def still_there(self, anchor: Anchor | None) -> Anchor | None:
+        """The anchor, None when its message is not shown any more."""
+        if anchor is None or self.row_id(anchor.message_id) not in self.index:
+            return None
+        return anchor
 
     def anchored(self, anchor: Anchor) -> float:
         """How far to scroll so that the anchor stands where it stood."""

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 
 from PySide6.QtCore import QEvent, QPoint, QPointF, QRect, Qt, QTimer
 from PySide6.QtGui import (
-    QContextMenuEvent,
     QGuiApplication,
     QKeyEvent,
     QPainter,
@@ -52,7 +51,7 @@ class Transcript(TranscriptFrame):
         self._live = self._pool.live
         self._left = 0.0
         self._at_end = True
-        self._holds = False  # stands still even where the end is in view
+        self._hold: Anchor | None = None  # stands there until the user scrolls, whatever grows
         self._placing = False
         self._current = 0
         self._hovered = 0
@@ -92,12 +91,12 @@ class Transcript(TranscriptFrame):
         scroll = self._scroll()
         anchor = self._stack.anchor_for(keep, rows, scroll) if keep else None
         if anchor is not None:
-            self._at_end = False
+            self._at_end, self._hold = False, None
         else:
             anchor = self._stack.anchor(scroll)
         focused = self._keys.focused_row()
         self._stack.set_rows(rows)
-        self._jump.lift = 56 if rows and rows[-1].drafts else 0
+        self._hold = self._stack.still_there(self._hold)
         index = self._stack.index
         self.selection.set_order(index)
         for message_id in list(self._live):
@@ -186,6 +185,8 @@ class Transcript(TranscriptFrame):
         self._set_range()
         if stick:
             self._set_scroll(self.verticalScrollBar().maximum())
+        elif self._hold is not None:
+            self._set_scroll(self._stack.anchored(self._hold))
         self._realise()
 
     def content_of(self, message_id: int) -> RowContent | None:
@@ -203,6 +204,7 @@ class Transcript(TranscriptFrame):
         page = self.viewport().height()
         bar.setPageStep(page)
         bar.setRange(0, max(0, round(self._stack.bottom) + 8 - page))
+        self._jump.slack = self._stack.drafts_height
         self._placing = False
 
     def _set_scroll(self, value: float) -> None:
@@ -210,7 +212,7 @@ class Transcript(TranscriptFrame):
         self.verticalScrollBar().setValue(round(value))
         self._placing = False
         bar = self.verticalScrollBar()
-        self._at_end = not self._holds and bar.value() >= bar.maximum() - _AT_END_PX
+        self._at_end = self._hold is None and bar.value() >= bar.maximum() - _AT_END_PX
         self._jump.follow(bar)
 
     def _measure_column(self) -> None:
@@ -225,7 +227,7 @@ class Transcript(TranscriptFrame):
         if not self.viewport().width():
             return
         self._measure_column()
-        stick = self._at_end
+        stick, anchor = self._at_end, self._hold or anchor
         for _pass in range(4):
             self._set_range()
             if stick:
@@ -255,7 +257,7 @@ class Transcript(TranscriptFrame):
     def _realise(self) -> None:
         """Lay out and place the rows in view."""
         for _pass in range(3):
-            anchor = self._stack.anchor(self._scroll())
+            anchor = self._hold or self._stack.anchor(self._scroll())
             stick = self._at_end
             if not self._stack.lay_out(self._scroll(), self.viewport().height()):
                 break
@@ -286,8 +288,7 @@ class Transcript(TranscriptFrame):
             self._settle.start()
 
     def _place_row(self, message_id: int, index: int, scroll: int) -> None:
-        row = self._live.get(message_id)
-        stack = self._stack
+        row, stack = self._live.get(message_id), self._stack
         content = stack.content(stack.rows[index])
         if row is None:
             row = self._pool.take(message_id, content)
@@ -322,7 +323,7 @@ class Transcript(TranscriptFrame):
         if self._placing:
             return
         bar = self.verticalScrollBar()
-        self._holds = False
+        self._hold = None
         self._at_end = bar.value() >= bar.maximum() - _AT_END_PX
         self._realise()
         self._jump.follow(bar)
@@ -341,15 +342,17 @@ class Transcript(TranscriptFrame):
         index = self._stack.index.get(self._stack.row_id(message_id))
         if index is None:
             return
-        self._at_end = False
+        self._at_end, self._hold = False, None
         self._restore(Anchor(message_id, index, -1, float(-offset)))
 
     def show_from(self, message_id: int) -> None:
-        """Stand still with the beginning of this message near the top, or where it is if higher."""
+        """Stand still with the beginning of this message near the top."""
         index = self._stack.index.get(self._stack.row_id(message_id), -1)
         if index >= 0:
-            y, self._holds = self._stack.top_of(index) - self._scroll(), True
-            self.set_position(message_id, -round(min(y, self.viewport().height() * 0.16)))
+            y, near = self._stack.top_of(index) - self._scroll(), self.viewport().height() * 0.16
+            self._hold = Anchor(message_id, index, -1, y if 0 <= y <= near else near)
+            self._at_end = False
+            self._restore(None)
 
     @property
     def rows(self) -> Sequence[RowView]:
@@ -366,7 +369,7 @@ class Transcript(TranscriptFrame):
 
     def stay_here(self) -> None:
         """From now on the top of the view stands still, not its end."""
-        self._at_end = False
+        self._at_end, self._hold = False, None
 
     @property
     def is_at_end(self) -> bool:
@@ -379,7 +382,7 @@ class Transcript(TranscriptFrame):
         index = self._stack.index.get(message_id)
         if index is None:
             return
-        self._at_end = False
+        self._at_end, self._hold = False, None
         self._restore(self._stack.anchor_to(index, self._looks.find, self.viewport().height()))
         self._make_current(message_id)
         self._set_active()
@@ -392,7 +395,7 @@ class Transcript(TranscriptFrame):
 
     def scroll_to_end(self) -> None:
         """Scroll to the last message and stay at the end while it grows."""
-        self._at_end, self._holds = True, False
+        self._at_end, self._hold = True, None
         self._restore(None)
 
     def paintEvent(self, event: QPaintEvent) -> None:
@@ -472,6 +475,7 @@ class Transcript(TranscriptFrame):
         top, bottom = self._stack.top_of(index), self._stack.top_of(index + 1)
         if top < scroll or bottom > scroll + height:
             y = 0.0 if bottom - top > height or top < scroll else height - (bottom - top)
+            self._hold = None
             self._at_end = index == len(self.rows) - 1 and y > 0
             self._restore(Anchor(message_id, index, -1, y))
         if message_id in self._live:
@@ -585,12 +589,6 @@ class Transcript(TranscriptFrame):
         """The row widget at a point of the viewport."""
         under = (row for row in self._live.values() if row.geometry().contains(point.toPoint()))
         return next(under, None)
-
-    def contextMenuEvent(self, event: QContextMenuEvent) -> None:
-        point = QPointF(self.viewport().mapFromGlobal(event.globalPos()))
-        row = self.row_under(point)
-        if row is not None:
-            self.open_menu(row.message_at(point - QPointF(row.pos())), event.globalPos())
 
     def viewportEvent(self, event: QEvent) -> bool:
         if event.type() == QEvent.Type.Leave:

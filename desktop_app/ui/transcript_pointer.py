@@ -5,7 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QPointF, Qt, QTimer
-from PySide6.QtGui import QGuiApplication, QMouseEvent, QPainter, QPaintEvent, QPen
+from PySide6.QtGui import (
+    QContextMenuEvent,
+    QGuiApplication,
+    QMouseEvent,
+    QPainter,
+    QPaintEvent,
+    QPen,
+)
 from PySide6.QtWidgets import QApplication, QScrollBar, QWidget
 
 from desktop_app.ui import icons, theme
@@ -150,6 +157,14 @@ class Pointer:
         if link and view.selection.is_empty and self._link_at(point) == link and openable(link):
             view.link_activated.emit(link)
 
+    def open_menu(self, event: QContextMenuEvent) -> None:
+        """The menu of the message under the pointer."""
+        view = self._view
+        point = QPointF(view.viewport().mapFromGlobal(event.globalPos()))
+        row = view.row_under(point)
+        if row is not None:
+            view.open_menu(row.message_at(point - QPointF(row.pos())), event.globalPos())
+
     # Code blocks
 
     def code_in(self, message_id: int) -> tuple[int, bool]:
@@ -238,12 +253,12 @@ class JumpButton(RowButton):
         self.describe(tr("row.jump_to_end"), "End")
         self.setFocusPolicy(Qt.FocusPolicy.TabFocus)
         self._corners = 17.0
-        self.lift = 0
-        """How much higher than usual it stands: there are buttons at the end of the view."""
+        self.slack = 0.0
+        """How far from the end still counts as being there: drafts are compared from their top."""
 
     def follow(self, bar: QScrollBar) -> None:
         """Show away from the end of what this bar scrolls."""
-        away = bar.maximum() - bar.value() > _AWAY_PX
+        away = bar.maximum() - bar.value() > _AWAY_PX + self.slack
         if away == self.isHidden():
             self.setVisible(away)
         if away:
@@ -253,9 +268,7 @@ class JumpButton(RowButton):
         """Stand at the bottom centre of the transcript."""
         parent = self.parentWidget()
         assert parent is not None
-        self.move(
-            (parent.width() - self.width()) // 2, parent.height() - self.height() - 12 - self.lift
-        )
+        self.move((parent.width() - self.width()) // 2, parent.height() - self.height() - 12)
         self.raise_()
 
     def paintEvent(self, event: QPaintEvent) -> None:

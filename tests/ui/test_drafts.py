@@ -313,6 +313,25 @@ def test_cards_wrap_in_a_narrow_window_and_nothing_is_cut(open_desk: Open) -> No
     assert seen
 
 
+def test_drafts_begin_at_their_top_and_stand_still_while_they_grow(open_desk: Open) -> None:
+    desk = open_desk()
+    for _ in range(4):
+        desk.say("count 300")
+    view = desk.window.page.transcript
+    view.scroll_to_end()
+    desk.window.verbs.ask_drafts(desk.last(), 3)
+    desk.wait(lambda: is_compared(desk))
+    desk.wait(lambda: 0 <= row_of(desk).y() <= view.viewport().height() * 0.17)
+    top = row_of(desk).y()
+    desk.wait_quiet()
+    desk.wait(lambda: all(card.view.state is RowState.DONE for card in cards(desk)))
+    assert row_of(desk).height() > view.viewport().height()
+    assert row_of(desk).y() == top
+    assert not view._jump.isVisible()  # nothing covers Keep
+    view.verticalScrollBar().setValue(0)
+    assert view._jump.isVisible()
+
+
 def test_every_control_has_a_name_and_the_keyboard_reaches_it(open_desk: Open) -> None:
     desk = open_desk()
     drafts = ask_three(desk, "wait")
