@@ -8,6 +8,7 @@ from PySide6.QtGui import QAction, QActionGroup
 from PySide6.QtWidgets import QMenu, QWidget
 
 from desktop_app.ui import icons
+from desktop_app.ui.controls import name_control
 from desktop_app.ui.row_view import RowView
 from desktop_app.ui.words import tr
 
@@ -34,6 +35,7 @@ def message_menu(
     the pointer reaches in the text: here they are for the keyboard.
     """
     menu = QMenu(parent)
+    name_control(menu, "message.menu", tr("row.actions"))
 
     def add(verb: str, text: str, icon: str, role: str = "text2", keys: str = "") -> QAction:
         action = menu.addAction(icons.icon(icon, role), text)

@@ -59,6 +59,16 @@ STYLES: Final[dict[str, TextStyle]] = {
 }
 
 
+_HIGH_CONTRAST: Final = {"line2": "ctl", "text3": "text2", "dim": "text3"}
+"""The quiet roles and what stands in their place where the platform asks for high contrast."""
+
+
+def high_contrast_asked() -> bool:
+    """Whether the platform asks for high contrast (Qt hears it from Windows, macOS, GNOME, KDE)."""
+    hints = QGuiApplication.styleHints()  # what it gives lives no longer than this reference
+    return hints.accessibility().contrastPreference() == Qt.ContrastPreference.HighContrast
+
+
 @cache
 def _roles(name: str) -> dict[str, QColor]:
     with asset("themes", f"{name}.toml").open("rb") as file:
@@ -89,6 +99,7 @@ class Theme(QObject):
         self._roles = self._pick()
         hints = QGuiApplication.styleHints()
         hints.colorSchemeChanged.connect(self._scheme_changed)
+        hints.accessibility().contrastPreferenceChanged.connect(self._scheme_changed)
 
     @property
     def mode(self) -> Mode:
@@ -99,6 +110,11 @@ class Theme(QObject):
     def is_dark(self) -> bool:
         """Whether dark colours are in use now."""
         return self._name() == "dark"
+
+    @property
+    def ring_px(self) -> int:
+        """Width of the focus ring: thicker where the platform asks for high contrast."""
+        return 3 if high_contrast_asked() else 2
 
     @property
     def text_scale(self) -> float:
@@ -181,7 +197,7 @@ class Theme(QObject):
         self.changed.emit()
 
     def _scheme_changed(self) -> None:
-        if self._mode == "auto" and self._pick() != self._roles:
+        if self._pick() != self._roles:
             self._refresh()
 
     def _name(self) -> str:
@@ -191,7 +207,10 @@ class Theme(QObject):
         return "dark" if scheme == Qt.ColorScheme.Dark else "light"
 
     def _pick(self) -> dict[str, QColor]:
-        return dict(_roles(self._name()))
+        roles = dict(_roles(self._name()))
+        if high_contrast_asked():
+            roles |= {quiet: roles[plain] for quiet, plain in _HIGH_CONTRAST.items()}
+        return roles
 
     def _make_font(self, style: TextStyle, tabular: bool) -> QFont:
         cjk = _CJK_FAMILIES.get(self._language, _CJK_FAMILIES["en"])

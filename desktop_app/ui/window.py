@@ -23,7 +23,7 @@ from desktop_app.conversation.node import ChatInfo
 from desktop_app.errors import KnownError
 from desktop_app.inference.protocol import LoadedWeights
 from desktop_app.session import Session
-from desktop_app.ui import icons, theme
+from desktop_app.ui import icons, tab_order, theme
 from desktop_app.ui.actions import chat_menu, make_actions
 from desktop_app.ui.bridge import Bridge
 from desktop_app.ui.chat_page import ChatPage
@@ -60,6 +60,7 @@ class MainWindow(QMainWindow):
         self.bridge = bridge
         self._chats: list[ChatInfo] = []
         self._writing: set[int] = set()
+        self._has_messages = False
         self.setWindowTitle("Grove")
         self.setWindowIcon(icons.app_icon())
         self.setAcceptDrops(True)
@@ -146,6 +147,7 @@ class MainWindow(QMainWindow):
         side.list.pin_wanted.connect(self._pin)
         side.list.delete_wanted.connect(self.delete_chat)
         page.opened.connect(self._opened)
+        page.transcript_made.connect(self._note_messages)
         page.path_changed.connect(self._path_changed)
         page.header.sidebar_wanted.connect(lambda: self.sides.show_sidebar(True))
         page.header.dock_wanted.connect(lambda: self.sides.show_dock(True))
@@ -524,6 +526,26 @@ class MainWindow(QMainWindow):
             self.menuBar().setVisible(not self.menuBar().isVisible())
         else:
             super().keyPressEvent(event)
+
+    def focusNextPrevChild(self, forward: bool) -> bool:
+        page = self.page
+        if not page.isVisible():
+            return super().focusNextPrevChild(forward)
+        areas: list[tab_order.Area] = [(self.sidebar, None), (page.header, None)]
+        areas.append((page.find_bar, None))
+        if self._has_messages:  # asking the page for them would make them
+            areas.append((page.transcript, self._enter_messages))
+        areas += [(page.composer, None), (self.hub.right, None)]
+        return tab_order.step(areas, forward=forward) or super().focusNextPrevChild(forward)
+
+    def _enter_messages(self) -> bool:
+        rows = self.page.transcript
+        if rows.rows:
+            rows.focus_current()
+        return bool(rows.rows)
+
+    def _note_messages(self) -> None:
+        self._has_messages = True
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         super().resizeEvent(event)

@@ -158,3 +158,15 @@ def test_words_choose_the_number_and_group_digits() -> None:
     words.set_language("en")
     with pytest.raises(KeyError):
         words.tr("row.no_such_key")
+
+
+def test_high_contrast_asked_for_by_the_platform(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = theme.Theme("light").roles()
+    monkeypatch.setattr(theme, "high_contrast_asked", lambda: True)
+    for mode in ("light", "dark"):
+        strong = theme.Theme(mode)
+        assert strong.ring_px == 3
+        assert strong.color("text3") == strong.color("text2")
+        assert strong.color("line2") == strong.color("ctl")
+    assert theme.Theme("light").color("text3") != plain["text3"]
+    assert theme.Theme("light").color("accent") == plain["accent"]

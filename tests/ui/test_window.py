@@ -444,12 +444,45 @@ def test_tab_reaches_every_control_of_the_window(open_desk: Open) -> None:
         reached.add(focused.objectName())
         QTest.keyClick(focused, Qt.Key.Key_Tab)
     wanted = {
+        "message", "message.copy", "message.more",
         "composer.text", "composer.weights", "composer.preset", "composer.drafts",
         "composer.send", "sidebar.new", "sidebar.search", "sidebar.chats", "sidebar.hide",
         "sidebar.settings", "header.undo", "header.find", "header.more", "dock.tabs", "dock.hide",
         "dock.outline",
     }  # fmt: skip
     assert wanted - reached == set()
+
+
+def test_tab_goes_through_the_window_in_the_order_of_sight(open_desk: Open) -> None:
+    desk = open_desk()
+    desk.say("count 1")
+    desk.window.activateWindow()
+    desk.wait(desk.window.isActiveWindow)
+    page = desk.window.page
+
+    def tab(back: bool = False) -> QWidget:
+        focused = QApplication.focusWidget()
+        assert focused is not None
+        QTest.keyClick(focused, Qt.Key.Key_Backtab if back else Qt.Key.Key_Tab)
+        now = QApplication.focusWidget()
+        assert now is not None
+        return now
+
+    # From the composer back to the newest message, and from there to the header.
+    page.composer.text.setFocus()
+    assert tab(back=True) is page.transcript.row_of(desk.last())
+    assert page.header.isAncestorOf(tab(back=True))
+    # And forth: the message, its buttons, the composer.
+    assert tab() is page.transcript.row_of(desk.last())
+    passed = [tab() for _ in range(14)]
+    assert page.composer.text in passed
+    before = passed[: passed.index(page.composer.text)]
+    assert before
+    assert all(page.transcript.isAncestorOf(one) for one in before)
+    # Round the window: from the dock to the sidebar.
+    desk.window.dock.outline.setFocus()
+    assert desk.window.sidebar.isAncestorOf(tab())
+    assert not desk.window.sidebar.isAncestorOf(tab(back=True))
 
 
 def test_found_words_are_marked_until_the_bar_closes(open_desk: Open) -> None:
