@@ -136,7 +136,7 @@ def test_the_details_window_says_how_a_reply_was_made(open_desk: Open) -> None:
     desk.say("Hello there")
     shown = DetailsWindow(desk.window, desk.bridge, desk.chat, desk.last())
     # Random weights may end their turn before the 24 tokens that the preset allows.
-    desk.wait(lambda: bool(re.search(r"tokens_written: [1-9]", shown._text.toPlainText())))
-    assert "seed" in shown._text.toPlainText()
+    desk.wait(lambda: bool(re.search(r"Written: [1-9]", shown._text.toPlainText())))
+    assert re.search(r"Seed: \d", shown._text.toPlainText())
     assert "Hello" not in shown._text.toPlainText()
     shown.close()
