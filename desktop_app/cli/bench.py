@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
         measuring = _Measuring(frame, info, args)
         try:
             found = measuring.all()
-        except Interrupted:
+        except (Interrupted, KeyboardInterrupt):  # the second between two requests
             measuring.end()
             note("Stopped; nothing was measured to the end.")
             raise
