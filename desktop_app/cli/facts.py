@@ -20,6 +20,7 @@ from desktop_app.cli.terminal import one_line, print_json, safe, say, styled
 from desktop_app.conversation.node import State
 from desktop_app.errors import KnownError
 from desktop_app.exchange.imports import many
+from desktop_app.inference import threads
 from desktop_app.inference.engine import engine_command
 from desktop_app.inference.protocol import PROTOCOL_VERSION, Hello, ProtocolError, decode_event
 from desktop_app.inference.sampling import Sampling
@@ -70,6 +71,13 @@ def _doctor(profile: Profile) -> dict[str, Any]:
         engine["devices"] = [asdict(device) for device in hello.devices]
     except KnownError as error:
         engine["error"] = error.sentence
+    measured = threads.Remembered(profile.cache).latest()
+    engine["threads"] = {
+        "at_most": threads.most_threads(),
+        "last_measured": [
+            {"threads": count, "tokens_per_s": speed} for count, speed in threads.told(measured)
+        ],
+    }
     database: dict[str, Any] = {"check": "", "size_bytes": 0}
     counts: dict[str, int] = {}
     try:
@@ -134,6 +142,12 @@ def _say_doctor(report: dict[str, Any]) -> None:
         free, total = device["free_bytes"] / 2**30, device["total_bytes"] / 2**30
         say(f"  device    {device['name']} ({device['description']}), "
             f"{free:.1f} of {total:.1f} GiB free")  # fmt: skip
+    speeds = [
+        f"{m['threads']}: {m['tokens_per_s']:.0f} tokens/s"
+        for m in engine["threads"]["last_measured"]
+    ]
+    say(f"  threads   at most {engine['threads']['at_most']}; "
+        f"last measured: {', '.join(speeds) or 'nothing yet'}")  # fmt: skip
     for name, path in report["paths"].items():
         say(f"  {name:9} {path or 'none'}")
     database = report["database"]

@@ -374,6 +374,11 @@ class Remembered:
     def __init__(self, folder: Path | None) -> None:
         self._file = folder / "threads.json" if folder is not None else None
 
+    def latest(self) -> dict[int, float]:
+        """What was measured last on this machine, whatever the weights; for `doctor`."""
+        names = [name for name in self._read() if name.startswith(f"{machine()}|")]
+        return self.find(names[-1].removeprefix(f"{machine()}|")) if names else {}
+
     def find(self, key: str) -> dict[int, float]:
         """Seconds a step by number of threads; empty when nothing is known."""
         entry = self._read().get(f"{machine()}|{key}")

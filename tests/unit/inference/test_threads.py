@@ -208,6 +208,7 @@ def test_what_was_measured_is_remembered_by_machine_and_weights(tmp_path: Path) 
     book.keep("weights", {1: 0.5, 2: 0.25})
     assert Remembered(tmp_path).find("weights") == {1: 0.5, 2: 0.25}
     assert book.find("others") == {}
+    assert book.latest() == {1: 0.5, 2: 0.25}
     for number in range(120):
         book.keep(f"more {number}", {1: 0.5})
     assert book.find("weights") == {}
@@ -224,6 +225,7 @@ def test_a_damaged_memory_is_an_empty_one(tmp_path: Path) -> None:
     Remembered(tmp_path / "nowhere").keep("weights", {2: 0.5})
     Remembered(None).keep("weights", {2: 0.5})
     assert Remembered(None).find("weights") == {}
+    assert Remembered(None).latest() == {}
 
 
 def test_the_load_of_others_leaves_out_our_own() -> None:
