@@ -41,7 +41,7 @@ from .profile_file import disk_error
 _MAX_REDIRECTS: Final = 8
 _MAX_REFUSED_LINKS: Final = 6
 # So many answers in a row that do not go on where the part ends, before it is given up.
-_MAX_DOUBTS: Final = 2
+_MAX_DOUBTS: Final = 4
 # Fetching so much again is cheaper than asking again.
 _SMALL_PART: Final = 256 << 10
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
@@ -420,7 +420,7 @@ class Transfer:
         raise access_error(status, headers.get("x-error-code", ""), self._wanted.url)
 
     def _doubt(self, reason: str) -> NoReturn:
-        """Ask again: one wrong answer is no reason to throw away what has arrived; three are."""
+        """Ask again: one wrong answer is no reason to throw away what has arrived; five are."""
         self._doubts += 1
         if self._doubts > _MAX_DOUBTS:
             self._doubts = 0
