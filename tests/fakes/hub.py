@@ -332,10 +332,12 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             whole = self._send_body(request, path, start, end, fault)
         finally:
-            # What was sent before an orderly end arrives, also where it is still on the way.
+            # What was sent before an orderly end is still on the way.
+            if whole and before is not None:
+                self._settle(before + request.sent)
             now = self._at_reset if kind == "reset" else _acknowledged(self.connection)
             request.delivered = request.sent
-            if before is not None and now is not None and not whole:
+            if before is not None and now is not None:
                 request.delivered = min(request.sent, now - before)
 
     def _send_body(
@@ -363,6 +365,15 @@ class _Handler(BaseHTTPRequestHandler):
                 position += len(data)
                 self.hub.pace(len(data))
         return True
+
+    def _settle(self, goal: int) -> None:
+        """Wait until so many bytes were confirmed, or never will be: 1 s at most."""
+        end = time.monotonic() + 1
+        while time.monotonic() < end:
+            now = _acknowledged(self.connection)
+            if now is None or now >= goal or _is_dead(self.connection):
+                return
+            time.sleep(0.002)
 
     def _write(self, request: Request, data: bytes) -> None:
         """All of `data`; counts what went before an error too."""
@@ -402,6 +413,13 @@ def _acknowledged(connection: socket.socket) -> int | None:
         info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
         return int(struct.unpack_from("=Q", info, 120)[0])
     return None
+
+
+def _is_dead(connection: socket.socket) -> bool:
+    """Whether the other side has gone (tcpi_state, TCP_CLOSE in linux/tcp.h)."""
+    with contextlib.suppress(OSError):
+        return connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == 7
+    return True
 
 
 class _HubHandler(_Handler):
