@@ -370,6 +370,7 @@ def night(day: Day) -> None:
     after = day.shown()
     assert after == before, f"shown before: {before}, after: {after}"
     assert day.export() == held, "the tree is another one after the start"
+    day.reader.click("composer.text")  # without a window manager nobody else gives it the keyboard
     assert day.quit() == 0
     assert day.export() == held, "the tree is another one after a day without work"
     day.seen["in_view"] = len(after)
