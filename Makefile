@@ -5,7 +5,7 @@ BIN := .venv/bin
 SOURCES := desktop_app packaging tests
 PYTEST := QT_QPA_PLATFORM=offscreen $(BIN)/python -m pytest
 
-.PHONY: run test check bench clean env dev lock
+.PHONY: run test check bench bench-tools clean env dev lock
 
 run: env
 	@$(BIN)/python -m desktop_app $(ARGS)
@@ -23,6 +23,10 @@ check: dev
 # make bench JSON=FILE: every raw pair, the commit and the weights' hash go to FILE.
 bench: dev
 	$(BIN)/python -m tests.bench $(if $(JSON),--json $(JSON)) $(ARGS)
+
+# llama.cpp's own programs, from the engine's own source, for make bench ARGS='--only llama_cpp'.
+bench-tools: dev
+	$(BIN)/python -m tests.bench.llama_tools $(ARGS)
 
 env:
 	@$(PYTHON) packaging/setup_env.py --accel $(ACCEL)
