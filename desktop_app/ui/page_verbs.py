@@ -331,8 +331,11 @@ class PageVerbs(QObject):
     @verb
     def edit_current(self, conversation: Conversation) -> None:
         """Open the editor of the message with the focus, else of the last prompt."""
-        current = self.page.transcript.current()
-        if current in conversation.path() and current != conversation.head_id:
+        rows = self.page.transcript
+        focused, current = rows.keys.focused_row(), rows.current()
+        if focused >= 0:
+            rows.start_editing(rows.rows[focused].message_id)
+        elif current in conversation.path() and current != conversation.head_id:
             self.page.transcript.start_editing(current)
         else:
             self.edit_last()

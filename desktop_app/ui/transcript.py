@@ -59,7 +59,7 @@ class Transcript(TranscriptFrame):
         self.draft_count = 3
         self.pointer = Pointer(self)
         self._verbs = Verbs(self)
-        self._keys = Keys(self)
+        self.keys = Keys(self)
         self._settle = QTimer(self, interval=0, singleShot=True)
         self._settle.timeout.connect(self._parse_more)
         self._build()
@@ -94,7 +94,7 @@ class Transcript(TranscriptFrame):
             self._at_end, self._hold = False, None
         else:
             anchor = self._stack.anchor(scroll)
-        focused = self._keys.focused_row()
+        focused = self.keys.focused_row()
         self._stack.set_rows(rows)
         self._hold = self._stack.still_there(self._hold)
         index = self._stack.index
@@ -110,7 +110,7 @@ class Transcript(TranscriptFrame):
         if self._current not in index:
             self._current = 0
         self._restore(anchor)
-        if focused >= 0 and self._keys.focused_row() < 0 and rows:
+        if focused >= 0 and self.keys.focused_row() < 0 and rows:
             # The message with the keyboard is gone: the one in its place takes over.
             self.focus_message(rows[min(focused, len(rows) - 1)].message_id)
 
@@ -310,11 +310,11 @@ class Transcript(TranscriptFrame):
 
     def _is_pinned(self, message_id: int) -> bool:
         row = self._live[message_id]
-        has_focus = self._keys.focus_inside(row) is not None
+        has_focus = self.keys.focus_inside(row) is not None
         return row.editor is not None or has_focus or self.pointer.holds(row)
 
     def _release(self, message_id: int) -> None:
-        self._keys.take_focus_from(self._live[message_id])  # else Qt would hand it to what is next
+        self.keys.take_focus_from(self._live[message_id])  # else Qt would hand it to what is next
         self._pool.release(message_id)
 
     # Scrolling
@@ -488,7 +488,7 @@ class Transcript(TranscriptFrame):
 
     def row_key(self, row: Row, event: QKeyEvent) -> bool:
         """A key pressed in a row; True when it was for us."""
-        return self._keys.pressed(row, event)
+        return self.keys.pressed(row, event)
 
     def row_entered(self, row: Row | None) -> None:
         """The pointer came over a row, or left all of them."""

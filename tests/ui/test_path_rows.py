@@ -10,9 +10,9 @@ from desktop_app.ui.row_view import Elsewhere, RowState
 
 
 def talk(conversation: Conversation, prompt: str, reply: str = "Yes.") -> tuple[int, int]:
-    ids = conversation.send(prompt, author="Weights")
-    conversation.finish_stream(ids[1], State.DONE, text_parts(reply), finish="stop")
-    return ids
+    asked, answered = conversation.send(prompt, author="Weights")
+    conversation.finish_stream(answered, State.DONE, text_parts(reply), finish="stop")
+    return asked, answered
 
 
 def test_a_switch_never_looks_like_a_deletion() -> None:

@@ -507,3 +507,19 @@ def test_a_first_window_fits_its_screen() -> None:
     assert size.width() < small.width()
     assert size.height() <= small.height() - 40
     assert first_size(QSize(2560, 1440)) == QSize(1280, 820)
+
+
+def test_ctrl_e_edits_the_message_with_the_keyboard_also_the_last_one(open_desk: Open) -> None:
+    desk = open_desk()
+    desk.say("count 3")
+    rows, reply = desk.window.page.transcript, desk.last()
+    row = rows.row_of(reply)
+    assert row is not None
+    row.setFocus()
+    desk.wait(lambda: rows.keys.focused_row() == 1)
+    QTest.keyClick(row, Qt.Key.Key_E, Qt.KeyboardModifier.ControlModifier)
+    desk.wait(lambda: list(rows.editing()) == [reply])
+    QTest.keyClick(desk.window.focusWidget(), Qt.Key.Key_Escape)
+    desk.window.page.composer.text.setFocus()
+    QTest.keyClick(desk.window, Qt.Key.Key_E, Qt.KeyboardModifier.ControlModifier)
+    desk.wait(lambda: list(rows.editing()) == [desk.chat.path()[0]])
