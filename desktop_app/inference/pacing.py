@@ -1,21 +1,22 @@
 """How much of a prompt one step reads: as much as takes a moment, whatever the machine.
 
-Nobody can be served within a step: who asks now waits until the running one is over, and who writes
-gets one token a step.  Short steps cost little: on CPUs the time per token of a prompt hardly falls
-beyond 16 tokens a step (1.1 B Q4_0: 46 tokens/s in steps of 16, 45 in steps of 256), and on a GPU a
-full batch takes no more than a moment.
+Nobody can be served within a step: who asks now waits until the running one is over, and who
+writes gets one token a step.  Short steps cost little where threads need not wait for each other:
+1.1 B Q4_0 read 46 tokens/s in steps of 16 and 45 in steps of 256 with one thread.  With two threads
+beside busy programs every step costs a wait (39 tokens/s in steps of 128, 26 in 64, 15 in 32), so
+steps are not as short as they could be.  On a GPU a full batch takes no more than a moment.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-_ALONE_S: Final = 0.5
+_ALONE_S: Final = 1.0
 """A step that only reads takes about so long."""
-_SHARED_S: Final = 0.25
+_SHARED_S: Final = 0.4
 """A step that somebody waits for with every token."""
-_LEAST_ALONE: Final = 32
-_LEAST_SHARED: Final = 16
+_LEAST_ALONE: Final = 64
+_LEAST_SHARED: Final = 24
 _ROUND: Final = 8
 """CPU kernels take rows by four or eight; the one left over costs as much as the whole eight."""
 _WEIGHT: Final = 0.3
