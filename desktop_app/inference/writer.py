@@ -357,6 +357,8 @@ class Writer:
             index = self._batch.add(piece, done, branch.sequence, output=ends)
             rows.append(_Row(job, piece, branch, index, draft, again=draft is not None))
             budget -= size
+            if ends:
+                return  # its first token is near: others do not lengthen this step
 
     def _after(self, rows: list[_Row]) -> None:
         """The batch is in memory: remember its tokens and choose the next ones."""
