@@ -131,6 +131,30 @@ class StepThreads(Protocol):
         """A step of so many tokens took so long."""
 
 
+class _ThreadPool:
+    """Threads that ggml keeps for one context.
+
+    Without one it starts its threads anew for every step: with two threads, weights of 0.3 B took
+    11.9 ms a step instead of 6.0 on idle cores, and 21 instead of 10 beside a busy program.
+    """
+
+    def __init__(self, threads: int) -> None:
+        self.threads = threads
+        # Larger than ggml_threadpool_params, which ggml fills with its defaults.
+        params = ctypes.create_string_buffer(4096)
+        pointer = ctypes.c_void_p
+        llama.ggml_function("ggml_threadpool_params_init", None, pointer, ctypes.c_int)(
+            params, threads
+        )
+        self.handle = llama.ggml_function("ggml_threadpool_new", pointer, pointer)(params)
+
+    def close(self) -> None:
+        """End the threads; no context may use them any more."""
+        if self.handle:
+            llama.ggml_function("ggml_threadpool_free", None, ctypes.c_void_p)(self.handle)
+            self.handle = None
+
+
 class Context:
     """A KV cache on loaded weights, and what is computed in it."""
 
@@ -170,6 +194,8 @@ class Context:
         self.length = int(_c.llama_n_ctx(self._context))
         self.sequences = sequences
         self.threads = threads
+        self._pool: _ThreadPool | None = None
+        self._keep_threads(threads)
         self.step_threads: StepThreads | None = None
         self._waits = offload  # a device computes on after `llama_decode` came back
         self.vocabulary_size = weights.vocabulary.n_vocab
@@ -193,12 +219,31 @@ class Context:
         if self._context:
             _c.llama_free(self._context)
             self._context = None
+        if self._pool is not None:
+            self._pool.close()
+            self._pool = None
 
     def set_threads(self, threads: int) -> None:
         """Use this many threads from the next step on (`step_threads` may choose others)."""
         if threads != self.threads:
             self.threads = threads
+            self._keep_threads(threads)
             _c.llama_set_n_threads(self._context, threads, threads)
+
+    def _keep_threads(self, threads: int) -> None:
+        """Have a pool of at least so many threads; one thread alone needs none."""
+        if threads <= (1 if self._pool is None else self._pool.threads):
+            return
+        try:
+            pool = _ThreadPool(threads)
+        except (AttributeError, OSError, RuntimeError):
+            return  # a build that keeps these functions in backends: slower, and as right
+        pointer = ctypes.c_void_p
+        attach = llama.ggml_function("llama_attach_threadpool", None, pointer, pointer, pointer)
+        attach(self._context, pool.handle, None)
+        if self._pool is not None:
+            self._pool.close()
+        self._pool = pool
 
     def abort(self, *, on: bool) -> None:
         """End the running step as soon as possible (or allow steps again).  Any thread."""

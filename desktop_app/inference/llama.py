@@ -83,7 +83,7 @@ def _add_servers(library: str, endpoints: Sequence[str]) -> None:
     """Make devices of llama.cpp's RPC servers ("host:port"), as `--rpc` of its own tools does."""
     add = ctypes.CDLL(library).ggml_backend_rpc_add_server
     add.restype, add.argtypes = ctypes.c_void_p, [ctypes.c_char_p]
-    register = _ggml("ggml_backend_register", None, ctypes.c_void_p)
+    register = ggml_function("ggml_backend_register", None, ctypes.c_void_p)
     for endpoint in endpoints:
         found = add(endpoint.encode())
         if found:
@@ -103,7 +103,7 @@ def system_info() -> str:
 
 def devices() -> tuple[Device, ...]:
     """What ggml's backends can compute on, with free memory now.  Any thread."""
-    function, pointer, size = _ggml, ctypes.c_void_p, ctypes.c_size_t
+    function, pointer, size = ggml_function, ctypes.c_void_p, ctypes.c_size_t
     count = function("ggml_backend_dev_count", size)
     get = function("ggml_backend_dev_get", pointer, size)
     name = function("ggml_backend_dev_name", ctypes.c_char_p, pointer)
@@ -287,27 +287,27 @@ def file_facts(paths: Sequence[str]) -> FileFacts:
     """
     layers = tensors = repacked = 0
     for path in paths:
-        header = _ggml("gguf_init_from_file", _pointer, ctypes.c_char_p, _GgufInit)(
+        header = ggml_function("gguf_init_from_file", _pointer, ctypes.c_char_p, _GgufInit)(
             path.encode("utf-8", "surrogateescape"), _GgufInit(True, None)
         )
         if not header:
             continue
         layers = layers or _block_count(header)
-        count = _ggml("gguf_get_n_tensors", ctypes.c_int64, _pointer)(header)
-        size_of = _ggml("gguf_get_tensor_size", ctypes.c_size_t, _pointer, ctypes.c_int64)
-        type_of = _ggml("gguf_get_tensor_type", ctypes.c_int, _pointer, ctypes.c_int64)
-        name_of = _ggml("gguf_get_tensor_name", ctypes.c_char_p, _pointer, ctypes.c_int64)
+        count = ggml_function("gguf_get_n_tensors", ctypes.c_int64, _pointer)(header)
+        size_of = ggml_function("gguf_get_tensor_size", ctypes.c_size_t, _pointer, ctypes.c_int64)
+        type_of = ggml_function("gguf_get_tensor_type", ctypes.c_int, _pointer, ctypes.c_int64)
+        name_of = ggml_function("gguf_get_tensor_name", ctypes.c_char_p, _pointer, ctypes.c_int64)
         for index in range(count):
             size = size_of(header, index)
             tensors += size
             table = name_of(header, index).startswith((b"token_embd", b"per_layer_token_embd"))
             if type_of(header, index) in _REPACKED and not table:
                 repacked += size
-        _ggml("gguf_free", None, _pointer)(header)
+        ggml_function("gguf_free", None, _pointer)(header)
     return FileFacts(layers, tensors, repacked)
 
 
-def _ggml(name: str, result: Any, *arguments: Any) -> Any:
+def ggml_function(name: str, result: Any, *arguments: Any) -> Any:
     """A function of ggml that the bindings do not wrap, from the copy that llama.cpp itself uses.
 
     Wheels hold each library under several names; loaded by another name it would be a second copy,
@@ -319,23 +319,28 @@ def _ggml(name: str, result: Any, *arguments: Any) -> Any:
         from llama_cpp._ctypes_extensions import load_shared_library
         from llama_cpp._ggml import libggml_base_path
 
-        kind = "ggml-base" if name.startswith("gguf_") else "ggml"
+        if name in ("ggml_threadpool_new", "ggml_threadpool_free"):
+            kind = "ggml-cpu"
+        else:
+            kind = "ggml-base" if name.startswith(("gguf_", "ggml_threadpool_")) else "ggml"
         function = getattr(load_shared_library(kind, libggml_base_path), name)
     function.restype, function.argtypes = result, list(arguments)
     return function
 
 
 def _block_count(header: Any) -> int:
-    find = _ggml("gguf_find_key", ctypes.c_int64, _pointer, ctypes.c_char_p)
-    kind = _ggml("gguf_get_kv_type", ctypes.c_int, _pointer, ctypes.c_int64)
+    find = ggml_function("gguf_find_key", ctypes.c_int64, _pointer, ctypes.c_char_p)
+    kind = ggml_function("gguf_get_kv_type", ctypes.c_int, _pointer, ctypes.c_int64)
     architecture = find(header, b"general.architecture")
     if architecture < 0 or kind(header, architecture) != 8:  # GGUF_TYPE_STRING
         return 0
-    text = _ggml("gguf_get_val_str", ctypes.c_char_p, _pointer, ctypes.c_int64)
+    text = ggml_function("gguf_get_val_str", ctypes.c_char_p, _pointer, ctypes.c_int64)
     place = find(header, text(header, architecture) + b".block_count")
     if place < 0 or kind(header, place) != 4:  # GGUF_TYPE_UINT32
         return 0
-    return int(_ggml("gguf_get_val_u32", ctypes.c_uint32, _pointer, ctypes.c_int64)(header, place))
+    return int(
+        ggml_function("gguf_get_val_u32", ctypes.c_uint32, _pointer, ctypes.c_int64)(header, place)
+    )
 
 
 def _meta(model: Any, key: str) -> str | None:
