@@ -16,7 +16,7 @@ from PySide6.QtCore import QRectF, Qt, Signal
 from PySide6.QtGui import QKeyEvent, QPainter, QPaintEvent, QPen, QResizeEvent
 from PySide6.QtWidgets import QApplication, QScrollArea, QWidget
 
-from desktop_app.ui import theme
+from desktop_app.ui import tab_order, theme
 from desktop_app.ui.controls import name_control
 
 COLUMN_PX: Final = 760
@@ -303,14 +303,12 @@ class RowsView(QScrollArea):
         return outside is not None
 
     def _outside(self, start: QWidget, forward: bool) -> QWidget | None:
-        here: QWidget | None = start
-        for _ in range(20_000):
-            assert here is not None
-            here = here.nextInFocusChain() if forward else here.previousInFocusChain()
-            if here is None or here is start:
-                return None
-            if here is not self and not self.isAncestorOf(here) and _takes_tab(here):
-                return here
+        everything = tab_order.widgets_in(self.window())
+        at = everything.index(start)
+        beside = everything[at + 1 :] + everything[:at]
+        for one in beside if forward else reversed(beside):
+            if one is not self and not self.isAncestorOf(one) and _takes_tab(one):
+                return one
         return None
 
     def keyPressEvent(self, event: QKeyEvent) -> None:

@@ -38,6 +38,15 @@ class Keys:
         inside = widget is not None and (widget is row or row.isAncestorOf(widget))
         return widget if inside else None
 
+    def focus_editor(self) -> bool:
+        """Give the keyboard to an open editor; False when there is none."""
+        widgets = (self._view.row_of(row.message_id) for row in self._view.rows)
+        editors = (widget.editor for widget in widgets if widget is not None)
+        editor = next((one for one in editors if one is not None), None)
+        if editor is not None:
+            editor.edit.setFocus(Qt.FocusReason.TabFocusReason)
+        return editor is not None
+
     def take_focus_from(self, row: Row) -> None:
         """A row is about to go."""
         widget = self.focus_inside(row)

@@ -540,7 +540,7 @@ class MainWindow(QMainWindow):
 
     def _enter_messages(self) -> bool:
         rows = self.page.transcript
-        if rows.rows:
+        if rows.rows and not rows.keys.focus_editor():
             rows.focus_current()
         return bool(rows.rows)
 
