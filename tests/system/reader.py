@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -121,9 +121,9 @@ class Reader:
         """Every visible control that takes the focus."""
         return self._ask()
 
-    def focus(self) -> Control | None:
-        """The control with the focus."""
-        found = self._ask(focus=True)
+    def focus(self, but: Sequence[str] = ()) -> Control | None:
+        """The control with the focus, but none of these roles."""
+        found = self._ask(focus=True, but=list(but))
         return found[0] if found else None
 
     def wait(self, what: str, find: Callable[[], T | None]) -> T:

@@ -1,8 +1,9 @@
 """A screen reader's eyes on one program: answers questions about its AT-SPI tree, line by line.
 
 Runs under the system's Python, which has the bindings.  Reads a JSON object a line: ``pid``, and
-``id`` for the visible control with that identifier, ``focus`` for the one with the focus, or
-neither for all that take the focus.  Answers each with a line: a list of controls.
+``id`` for the visible control with that identifier, ``focus`` for the one with the focus (``but``
+those with these roles), or neither for all that take the focus.  Answers each with a line: a list
+of controls.
 """
 
 from __future__ import annotations
@@ -81,9 +82,10 @@ def question(asked: dict[str, Any]) -> Callable[[Any, Any], bool]:
     if "id" in asked:
         return lambda node, _states: node.get_accessible_id() == asked["id"]
     if "focus" in asked:
-        # The tab of a bar that is open calls itself focused too.
+        # The tab of a bar that is open calls itself focused too, and so does a list's current item.
+        but = asked["but"] or ("page tab", "page tab list")
         return lambda node, states: (
-            states.contains(kind.FOCUSED) and ("page tab" not in node.get_role_name())
+            states.contains(kind.FOCUSED) and node.get_role_name() not in but
         )
     return lambda _node, states: states.contains(kind.FOCUSABLE)
 

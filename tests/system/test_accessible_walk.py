@@ -1,18 +1,26 @@
-"""What a screen reader finds in the window, where the machine has one's programs."""
+"""What a screen reader finds in the windows, where the machine has one's programs."""
 
 from __future__ import annotations
 
-from pathlib import Path
+import json
+import subprocess
 
 import pytest
 
-from tests.system.accessible_walk import missing, nameless, walked, with_chat
+from tests.system.reader import ROOT, inside_session, missing
 
 
-def test_every_control_has_a_name_and_an_identifier(tmp_path: Path) -> None:
+@pytest.mark.timeout(150)
+def test_every_control_has_a_name_an_identifier_and_tab() -> None:
     if lacking := missing():
         pytest.skip(f"{lacking} is not installed")
-    with_chat(tmp_path)
-    found = walked(tmp_path)
-    assert len(found) > 10
-    assert not nameless(found)
+    command = inside_session("tests.system.accessible_walk", "--inside", "--json")
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=140, check=False
+    )
+    assert done.stdout, done.stderr[-3000:]
+    seen = json.loads(done.stdout.splitlines()[-1])
+    assert seen["failing"] == []
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert len(seen["controls"]) == 13
+    assert sum(seen["controls"].values()) > 90
