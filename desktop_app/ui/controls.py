@@ -403,7 +403,10 @@ class _Paragraph(QLabel):
         self._plain = ""
         self.setTextFormat(Qt.TextFormat.RichText)
         self.setWordWrap(True)
-        theme.current().changed.connect(lambda: self.setText(self._plain))
+        theme.current().changed.connect(self._restyle)  # a method's connection ends with the label
+
+    def _restyle(self) -> None:
+        self.setText(self._plain)
 
     def text(self) -> str:
         return self._plain
