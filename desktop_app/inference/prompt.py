@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -114,8 +114,7 @@ class PromptBuilder:
         "template-unknown", "template-refused", "template-damaged", "template-limits",
         "template-process".
         """
-        turns = [_cleaned(message) for message in messages]
-        turns = [message for message in turns if message.text or message.role != "system"]
+        turns = _turns(messages)
         if continue_last and (not turns or turns[-1].role != "assistant"):
             continue_last = False
         if continue_last and not (turns[-1].text or turns[-1].reasoning):
@@ -123,15 +122,7 @@ class PromptBuilder:
             continue_last = False
         if not turns:
             raise _empty()
-        style = self._style(template)
-        bodies = [text for message in turns for text in (message.text, message.reasoning)]
-        shield = Shield(style.marks, bodies, style.source)
-        masked = [
-            replace(
-                message, text=shield.mask(message.text), reasoning=shield.mask(message.reasoning)
-            )
-            for message in turns
-        ]
+        style, shield, masked = self._shielded(turns, template)
         job = _Rendering(self._renderer, style, self._lexicon, shield, now)
         rendered = job.continued(masked) if continue_last else job.opened(masked)
         return self._finish(style, shield, rendered, masked, continue_last, job.notes)
@@ -189,19 +180,10 @@ class PromptBuilder:
         self, messages: Sequence[ChatMessage], template: str, now: float | None
     ) -> tuple[PromptPlan, int]:
         """The plan that ends with the last message's words, and the tokens before these."""
-        turns = [_cleaned(message) for message in messages]
-        turns = [message for message in turns if message.text or message.role != "system"]
+        turns = _turns(messages)
         if not turns or not turns[-1].text.strip():
             raise _empty()
-        style = self._style(template)
-        bodies = [text for message in turns for text in (message.text, message.reasoning)]
-        shield = Shield(style.marks, bodies, style.source)
-        masked = [
-            replace(
-                message, text=shield.mask(message.text), reasoning=shield.mask(message.reasoning)
-            )
-            for message in turns
-        ]
+        style, shield, masked = self._shielded(turns, template)
         words = masked[-1].text.strip()
         job = _Rendering(self._renderer, style, self._lexicon, shield, now)
         marked = replace(masked[-1], text=words + shield.sentinel)
@@ -234,6 +216,21 @@ class PromptBuilder:
             "This chat's template is neither one that Grove knows nor Jinja text;"
             " choose another one in this chat's settings.",
         )
+
+    def _shielded(
+        self, turns: Sequence[ChatMessage], template: str
+    ) -> tuple[_Style, Shield, list[ChatMessage]]:
+        """The template's style, and the turns with stand-ins for what its marks are made of."""
+        style = self._style(template)
+        bodies = [text for message in turns for text in (message.text, message.reasoning)]
+        shield = Shield(style.marks, bodies, style.source)
+        masked = [
+            replace(
+                message, text=shield.mask(message.text), reasoning=shield.mask(message.reasoning)
+            )
+            for message in turns
+        ]
+        return style, shield, masked
 
     def _style(self, template: str) -> _Style:
         family, source = self._resolve(template)
@@ -529,6 +526,12 @@ def _own_tokens(
             # SPM writes the first word with a space that no text shows.
             out.append(OwnTokens(at, end, message.tokens))
     return out
+
+
+def _turns(messages: Iterable[ChatMessage]) -> list[ChatMessage]:
+    """What a prompt is made of: cleaned, without an empty system text."""
+    cleaned = [_cleaned(message) for message in messages]
+    return [message for message in cleaned if message.text or message.role != "system"]
 
 
 def _cleaned(message: ChatMessage) -> ChatMessage:
