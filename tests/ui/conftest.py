@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from pathlib import Path
 
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 
 import pytest
 from PySide6.QtWidgets import QApplication
+from pytestqt.qtbot import QtBot
 
 from desktop_app.ui import theme, words
 from desktop_app.ui.bridge import Bridge
+from tests.ui.desk import Desk, Open
 
 
 @pytest.fixture(autouse=True)
@@ -26,6 +30,24 @@ def look(qapp: QApplication) -> theme.Theme:
 def bridge(qapp: QApplication) -> Bridge:
     """A bridge of this test's own."""
     return Bridge()
+
+
+@pytest.fixture
+def open_desk(qtbot: QtBot, tmp_path: Path) -> Iterator[Open]:
+    """Opens a window on one profile, again and again; the last one is closed at the end."""
+    weights = Desk.weights(tmp_path / "files")
+    opened: list[Desk] = []
+
+    def start() -> Desk:
+        desk = Desk(qtbot, tmp_path / "profile", weights_path=str(weights))
+        opened.append(desk)
+        desk.wait(lambda: desk.engine.loaded is not None)
+        return desk
+
+    yield start
+    for desk in opened:
+        if not desk.closed:
+            desk.close()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

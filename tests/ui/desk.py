@@ -126,3 +126,7 @@ class Desk:
         self.wait(
             lambda: not self.session.writing(self.chat.chat.id) and not self.chat.streaming_ids
         )
+
+
+# Opens a window on one profile, again after it was closed.
+Open = Callable[[], Desk]

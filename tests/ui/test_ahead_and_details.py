@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,7 +19,6 @@ from desktop_app.ui.details_window import DetailsWindow, facts_of
 from desktop_app.ui.waiting_hint import reads_words
 from tests.ui.desk import Desk
 
-Open = Callable[[], Desk]
 CONTROL = Qt.KeyboardModifier.ControlModifier
 CONTROL_SHIFT = CONTROL | Qt.KeyboardModifier.ShiftModifier
 LONG = "count 1 " + "word " * 120

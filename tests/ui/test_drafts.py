@@ -2,44 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
-
 import pytest
 from PySide6.QtCore import QPoint, Qt
 from PySide6.QtGui import QGuiApplication
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QAbstractButton, QApplication, QLabel, QMenu, QPushButton, QWidget
-from pytestqt.qtbot import QtBot
 
 from desktop_app.conversation import Role, State
 from desktop_app.ui import theme
 from desktop_app.ui.draft_card import DraftCard
 from desktop_app.ui.drafts_row import DraftsRow
 from desktop_app.ui.row_view import RowState
-from tests.ui.desk import Desk
+from tests.ui.desk import Desk, Open
 
-Open = Callable[[], Desk]
 CONTROL = Qt.KeyboardModifier.ControlModifier
 CONTROL_SHIFT = CONTROL | Qt.KeyboardModifier.ShiftModifier
-
-
-@pytest.fixture
-def open_desk(qtbot: QtBot, tmp_path: Path) -> Iterator[Open]:
-    """Opens a window on one profile, again and again; the last one is closed at the end."""
-    weights = Desk.weights(tmp_path / "files")
-    opened: list[Desk] = []
-
-    def start() -> Desk:
-        desk = Desk(qtbot, tmp_path / "profile", weights_path=str(weights))
-        opened.append(desk)
-        desk.wait(lambda: desk.engine.loaded is not None)
-        return desk
-
-    yield start
-    for desk in opened:
-        if not desk.closed:
-            desk.close()
 
 
 def row_of(desk: Desk) -> DraftsRow:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -11,34 +10,13 @@ from PySide6.QtCore import QMimeData, QPoint, QPointF, QSize, Qt, QUrl
 from PySide6.QtGui import QDragEnterEvent, QDropEvent
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication, QLabel, QLineEdit, QPushButton, QWidget
-from pytestqt.qtbot import QtBot
 
 from desktop_app.conversation import Role, State
 from desktop_app.ui.row_view import EditMode
 from desktop_app.ui.settings_window import SettingsWindow
 from desktop_app.ui.trash import TrashWindow
 from desktop_app.ui.window import first_size
-from tests.ui.desk import Desk
-
-Open = Callable[[], Desk]
-
-
-@pytest.fixture
-def open_desk(qtbot: QtBot, tmp_path: Path) -> Iterator[Open]:
-    """Opens a window on one profile, again and again; the last one is closed at the end."""
-    weights = Desk.weights(tmp_path / "files")
-    opened: list[Desk] = []
-
-    def start() -> Desk:
-        desk = Desk(qtbot, tmp_path / "profile", weights_path=str(weights))
-        opened.append(desk)
-        desk.wait(lambda: desk.engine.loaded is not None)
-        return desk
-
-    yield start
-    for desk in opened:
-        if not desk.closed:
-            desk.close()
+from tests.ui.desk import Desk, Open
 
 
 def test_ask_ask_again_switch_and_come_back(open_desk: Open) -> None:

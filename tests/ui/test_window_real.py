@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,8 @@ from pytestqt.qtbot import QtBot
 from desktop_app.conversation import Role, State
 from desktop_app.ui.row_view import EditMode
 from tests.fakes import tiny_gguf
-from tests.ui.desk import Desk
+from tests.ui.desk import Desk, Open
 
-Open = Callable[[], Desk]
 ALT = Qt.KeyboardModifier.AltModifier
 CONTROL = Qt.KeyboardModifier.ControlModifier
 
