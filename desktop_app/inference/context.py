@@ -194,8 +194,8 @@ class Context:
         self.length = int(_c.llama_n_ctx(self._context))
         self.sequences = sequences
         self.threads = threads
-        self._pool: _ThreadPool | None = None
-        self._keep_threads(threads)
+        self._pools: dict[int, _ThreadPool] = {}
+        self._attach_threads(threads)
         self.step_threads: StepThreads | None = None
         self._waits = offload  # a device computes on after `llama_decode` came back
         self.vocabulary_size = weights.vocabulary.n_vocab
@@ -219,31 +219,34 @@ class Context:
         if self._context:
             _c.llama_free(self._context)
             self._context = None
-        if self._pool is not None:
-            self._pool.close()
-            self._pool = None
+        for pool in self._pools.values():
+            pool.close()
+        self._pools.clear()
 
     def set_threads(self, threads: int) -> None:
         """Use this many threads from the next step on (`step_threads` may choose others)."""
         if threads != self.threads:
             self.threads = threads
-            self._keep_threads(threads)
+            self._attach_threads(threads)
             _c.llama_set_n_threads(self._context, threads, threads)
 
-    def _keep_threads(self, threads: int) -> None:
-        """Have a pool of at least so many threads; one thread alone needs none."""
-        if threads <= (1 if self._pool is None else self._pool.threads):
+    def _attach_threads(self, threads: int) -> None:
+        """Use a pool of just so many threads: one that is not wanted would spin beside the others.
+
+        ggml pauses the pool it leaves when the next step begins, so none may be closed before the
+        context.  One thread alone needs no pool.
+        """
+        pool = self._pools.get(threads)
+        if pool is None and threads > 1:
+            try:
+                pool = self._pools[threads] = _ThreadPool(threads)
+            except (AttributeError, OSError, RuntimeError):
+                return  # a build that keeps these functions in backends: slower, and as right
+        if not self._pools:
             return
-        try:
-            pool = _ThreadPool(threads)
-        except (AttributeError, OSError, RuntimeError):
-            return  # a build that keeps these functions in backends: slower, and as right
         pointer = ctypes.c_void_p
         attach = llama.ggml_function("llama_attach_threadpool", None, pointer, pointer, pointer)
-        attach(self._context, pool.handle, None)
-        if self._pool is not None:
-            self._pool.close()
-        self._pool = pool
+        attach(self._context, pool.handle if pool is not None else None, None)
 
     def abort(self, *, on: bool) -> None:
         """End the running step as soon as possible (or allow steps again).  Any thread."""

@@ -44,6 +44,7 @@ _GAP_S: Final = 1.0  # without steps for so long, what was seen before says noth
 _CHANGE_CORES: Final = 0.3
 _TRIAL_S: Final = 0.15
 _SLOWER: Final = 1.3
+_LENGTHENING: Final = 0.1  # of a step's time and second of writing: a longer context reads slower
 _LOAD_WAIT_S: Final = 1.5  # between trials that the load of others asks for
 _FIRST_WAIT_S: Final = 1.0
 _LONGEST_WAIT_S: Final = 30.0
@@ -103,8 +104,12 @@ def usage() -> Usage:
 class Others:
     """How many cores other programs keep busy."""
 
-    def __init__(self, read: Callable[[], Usage] = usage) -> None:
-        self._read = read
+    def __init__(
+        self,
+        read: Callable[[], Usage] = usage,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self._read, self._clock = read, clock
         self._last = read()
 
     def begin(self) -> None:
@@ -113,9 +118,11 @@ class Others:
 
     def cores(self, at_least_s: float) -> float | None:
         """The mean since the last answer, in cores; None when that is less than `at_least_s`."""
+        if self._clock() - self._last.at_s < at_least_s:
+            return None  # asking the system at every step would cost some of it
         now = self._read()
         span = now.at_s - self._last.at_s
-        if span < at_least_s or span <= 0:
+        if span <= 0:
             return None
         used = (now.all_s - self._last.all_s) - (now.own_s - self._last.own_s)
         self._last = now
@@ -251,6 +258,7 @@ class Chooser:
                 self._decide(self._trial, now)
             return
         self._recent.append(seconds)
+        self._pace *= 1 + _LENGTHENING * min(seconds, _GAP_S)
         self._watch(now)
 
     def _room(self, busy: float) -> int:
@@ -285,7 +293,7 @@ class Chooser:
             return
         if pace > _SLOWER * self._pace:
             self._begin("busy", now)
-        elif self.current < target:
+        elif self.current < self._room(self._now_busy):
             self._begin("quiet", now)
 
     def _begin(self, why: Choice, now: float) -> None:
@@ -295,6 +303,8 @@ class Chooser:
             wanted = [n for n in (target, target - 1, self.current - 1) if 1 <= n < self.current]
         else:
             wanted = [n for n in (target, target - 1) if n > self.current]
+            if not wanted and self.current < self._room(self._now_busy):
+                wanted = [self.current + 1]  # what was measured at load may have been disturbed
         candidates = list(dict.fromkeys(wanted))[:2]
         self._busy_cores = self._now_busy
         if not candidates:
@@ -317,6 +327,7 @@ class Chooser:
             self._pause(now)
             return
         self.current, self.choice = chosen, trial.why
+        self._usual = max(self._usual, chosen)
         self._wait_s = _FIRST_WAIT_S
         self._not_before = now + self._wait_s
 

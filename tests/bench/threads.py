@@ -26,11 +26,13 @@ from tests.bench.pairs import Figure, file_hash
 from tests.fakes import hub_files
 
 CONTEXT = 2048
+BEFORE_S = 1.5
 PHASE_S = 5.0
+WINDOW_S = 0.5
 LONGEST_S = 3.0
 REACTIONS = 4
-AS_QUICK = 0.85
-"""A reply of some hundred tokens slows by its own length; so much of the speed counts as all."""
+AS_QUICK = 0.9
+"""So much of the fixed count's speed at the same length of the reply counts as all of it."""
 
 
 @contextmanager
@@ -65,8 +67,8 @@ def speed(engine: Engine, tokens: int) -> float:
 
 def compare(
     name: str, aim: str, chosen: Engine, fixed: Engine, *, tokens: int, count: int
-) -> tuple[Figure, float]:
-    """Chosen against the better of one and two fixed; also that one's median speed."""
+) -> tuple[Figure, int]:
+    """Chosen against the better of one and two fixed; also which of the two is the better."""
     figure = Figure(name, "tokens/s", aim)
     ones, twos = [], []
     for index in range(count + 1):
@@ -81,7 +83,7 @@ def compare(
             ones.append(one)
             twos.append(two)
     figure.facts |= {"one_thread": ones, "two_threads": twos}
-    return figure, max(statistics.median(ones), statistics.median(twos))
+    return figure, 1 if statistics.median(ones) > statistics.median(twos) else 2
 
 
 class Pieces:
@@ -98,27 +100,61 @@ class Pieces:
 
     def speed(self, start: float, end: float) -> float:
         """Tokens per second between two moments."""
-        return sum(count for at, count in self.seen if start < at <= end) / (end - start)
+        return self.tokens(start, end) / (end - start)
 
-    def until(self, wanted: float, start: float, end: float) -> float:
-        """Seconds from `start` until half a second is as quick as `wanted` tokens/s."""
+    def tokens(self, start: float, end: float) -> int:
+        """How many tokens came between two moments."""
+        return sum(count for at, count in self.seen if start < at <= end)
+
+    def speed_after(self, length: int) -> float:
+        """Tokens per second over the half second that begins with so many tokens written."""
+        written = 0
+        for at, count in self.seen:
+            written += count
+            if written >= length:
+                return self.speed(at, at + WINDOW_S)
+        raise ValueError(f"the reference holds only {written} tokens, not {length}")
+
+    def until(self, reference: Pieces, start: float, end: float) -> float:
+        """Seconds from `start` until half a second is as quick as `reference` at that length."""
         at = start
-        while at + 0.5 <= end:
-            if self.speed(at, at + 0.5) >= wanted:
+        while at + WINDOW_S <= end:
+            wanted = AS_QUICK * reference.speed_after(self.tokens(0, at))
+            if self.speed(at, at + WINDOW_S) >= wanted:
                 return at - start
             at += 0.05
         return end - start
 
 
-def reactions(engine: Engine, busy_speed: float, idle_speed: float) -> list[Figure]:
-    """How soon it is as quick as it can be after a program began, and after it ended."""
+def written(engine: Engine, seconds: float) -> Pieces:
+    """A long reply for so long."""
+    pieces = Pieces()
+    job = engine.generate(request(CONTEXT - len(PROMPT) - 1), pieces)
+    pieces.first.wait(WAIT_S)
+    time.sleep(seconds)
+    job.cancel()
+    job.done.result(WAIT_S)
+    return pieces
+
+
+def reactions(engine: Engine, fixed: Engine, idle: int, busy: int) -> list[Figure]:
+    """How soon it is as quick as it can be after a program began, and after it ended.
+
+    As quick: as the better fixed count (`idle`, `busy`) at the same length of the reply, which
+    slows as it grows.
+    """
     begun = Figure("threads: seconds until as quick beside a program that began", "s", "<= 3")
     ended = Figure("threads: seconds until as quick after it ended", "s", "<= 3")
+    fixed.set_threads(idle)
+    alone = written(fixed, BEFORE_S + 2 * PHASE_S)
+    fixed.set_threads(busy)
+    with busy_program():
+        beside = written(fixed, BEFORE_S + 2 * PHASE_S)
     for _ in range(REACTIONS):
         pieces = Pieces()
         job = engine.generate(request(CONTEXT - len(PROMPT) - 1), pieces)
         pieces.first.wait(WAIT_S)
-        time.sleep(1.5)
+        time.sleep(BEFORE_S)
         with busy_program():
             start = time.perf_counter()
             time.sleep(PHASE_S)
@@ -126,8 +162,8 @@ def reactions(engine: Engine, busy_speed: float, idle_speed: float) -> list[Figu
         time.sleep(PHASE_S)
         job.cancel()
         job.done.result(WAIT_S)
-        begun.values.append(pieces.until(AS_QUICK * busy_speed, start, end))
-        ended.values.append(pieces.until(AS_QUICK * idle_speed, end, time.perf_counter()))
+        begun.values.append(pieces.until(beside, start, end))
+        ended.values.append(pieces.until(alone, end, time.perf_counter()))
     return [begun, ended]
 
 
@@ -148,7 +184,7 @@ def measured(path: Path, count: int) -> list[Figure]:
     try:
         loaded = chosen.load(WeightsSpec(str(path), context_length=CONTEXT)).done.result(WAIT_S)
         fixed.load(WeightsSpec(str(path), context_length=CONTEXT, threads=1)).done.result(WAIT_S)
-        idle, idle_speed = compare(
+        idle, quiet_count = compare(
             "threads: chosen / better of one and two, idle",
             ">= 0.97",
             chosen,
@@ -157,7 +193,7 @@ def measured(path: Path, count: int) -> list[Figure]:
             count=count,
         )
         with busy_program():
-            busy, busy_speed = compare(
+            busy, busy_count = compare(
                 "threads: chosen / better of one and two, beside one busy program",
                 ">= 0.9",
                 chosen,
@@ -165,7 +201,7 @@ def measured(path: Path, count: int) -> list[Figure]:
                 tokens=tokens,
                 count=count,
             )
-        found = [idle, busy, *reactions(chosen, busy_speed, idle_speed)]
+        found = [idle, busy, *reactions(chosen, fixed, quiet_count, busy_count)]
     finally:
         chosen.close()
         fixed.close()

@@ -335,6 +335,28 @@ def silence_s(engine: Engine, request: GenerateRequest, until: type[Event]) -> f
     return time.monotonic() - started
 
 
+def test_threads_change_between_replies_and_unused_ones_take_no_core(
+    engine: Engine, weights: Callable[[tiny_gguf.Kind], str]
+) -> None:
+    load(engine, weights("llama"), 4096)
+    child = engine.child_pid
+    assert child is not None
+    for count in (2, 3, 1, 2, 1):
+        engine.set_threads(count)
+        _, finished = ask(engine, chat("Hello"))
+        assert finished.turn["threads"] == count
+    assert engine.child_pid == child
+    # With one thread, the kept pools must rest: their threads have used nothing since.
+    threads = {thread.id: thread for thread in psutil.Process(child).threads()}
+    ask(engine, chat("Hello again", sampling=replace(GREEDY, max_tokens=3000)))
+    grown = [
+        thread.user_time - threads[thread.id].user_time
+        for thread in psutil.Process(child).threads()
+        if thread.id in threads
+    ]
+    assert sum(grown) - max(grown) <= 0.1 * max(grown) + 0.03, grown
+
+
 def test_stop_to_silence_while_reading_and_writing(
     engine: Engine, weights: Callable[[tiny_gguf.Kind], str]
 ) -> None:

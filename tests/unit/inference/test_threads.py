@@ -38,10 +38,18 @@ def eight_cores(threads: int, busy: float) -> float:
     return 0.2 / min(threads, 5) * collapse
 
 
+def eight_tokens(threads: int) -> float:
+    """Tokens per second of eight quiet cores."""
+    return 1 / eight_cores(threads, 0.0)
+
+
 class Machine:
     """A computer whose other programs use `busy` cores, with a clock of its own."""
 
-    def __init__(self, most: int, step: StepTime, *, seed: int = 1, noise: float = 0.03) -> None:
+    def __init__(
+        self, most: int, step: StepTime, *, start: int = 0, seed: int = 1, noise: float = 0.03
+    ) -> None:
+        """`start`: what a measurement at load found (0: all)."""
         self.now_s = self.busy_s = self.own_s = 0.0
         self.busy = 0.0
         self.step, self.noise = step, noise
@@ -50,9 +58,13 @@ class Machine:
         self.tokens = 0
         self.chooser = Chooser(
             most,
-            start=most,
+            start=start or most,
+            usual=start,
             choice="measured",
-            others=Others(lambda: Usage(self.now_s, self.busy_s + self.own_s, self.own_s)),
+            others=Others(
+                lambda: Usage(self.now_s, self.busy_s + self.own_s, self.own_s),
+                lambda: self.now_s,
+            ),
             clock=lambda: self.now_s,
         )
 
@@ -110,6 +122,16 @@ def test_a_load_that_nobody_counts_is_felt_by_the_steps() -> None:
     hidden = 0.0
     machine.write(35)  # nothing tells: it is tried now and then
     assert machine.chooser.current == 2
+
+
+def test_a_measurement_at_load_that_something_disturbed_is_mended() -> None:
+    machine = Machine(2, two_cores, start=1)
+    machine.write(2)
+    assert machine.chooser.current == 2
+    machine = Machine(8, eight_cores, start=3, noise=0.0)
+    machine.write(20)
+    assert machine.chooser.current == 5
+    assert machine.write(60) > 0.97 * eight_tokens(5)
 
 
 def test_an_unsteady_little_load_costs_next_to_nothing() -> None:
@@ -229,10 +251,26 @@ def test_a_damaged_memory_is_an_empty_one(tmp_path: Path) -> None:
 
 
 def test_the_load_of_others_leaves_out_our_own() -> None:
-    usages = [Usage(0, 10, 1), Usage(0.1, 10.3, 1.1), Usage(1, 13.5, 3)]
-    others = Others(lambda: usages.pop(0))
+    usages = [Usage(0, 10, 1), Usage(1, 13.5, 3)]
+    moments = [0.1, 1.0]
+    others = Others(lambda: usages.pop(0), lambda: moments.pop(0))
     assert others.cores(0.5) is None
+    assert len(usages) == 1, "the system was asked before its time"
     assert others.cores(0.5) == pytest.approx(1.5)
+
+
+def test_a_reply_that_slows_by_its_own_length_starts_no_trial() -> None:
+    steps = 0
+
+    def longer(threads: int, busy: float) -> float:
+        nonlocal steps
+        steps += 1
+        return two_cores(threads, busy) * (1 + steps / 2000)
+
+    machine = Machine(2, longer)
+    machine.write(12)
+    assert steps > 1400  # steps take half as long again at the end
+    assert set(machine.counts) == {2}
 
 
 def test_this_machine_has_a_core_and_small_weights_take_one() -> None:
