@@ -143,6 +143,7 @@ class Corpus:
             phrases.read(PHRASES_DIR / f"{lang}_questions.txt")
             phrases.read(PHRASES_DIR / f"{lang}_elsewhere.txt")
             self.facts[lang].read(PHRASES_DIR / f"{lang}_facts.txt")
+            phrases.parts |= follow.parts
             for name, lines in follow.topics.items():
                 spoken, _, kind = name.partition(" ")
                 if spoken == lang:
@@ -172,7 +173,7 @@ class Corpus:
         """One conversation of one to three turns."""
         lang = "en" if rng.random() < 0.74 else "ko"
         many = rng.random()
-        count = 1 if many < 0.68 else 2 if many < 0.95 else 3
+        count = 1 if many < 0.62 else 2 if many < 0.95 else 3
         topic, turn = self._opening(lang, rng)
         turns = [turn]
         while len(turns) < count:

@@ -157,7 +157,7 @@ def make_examples(
     )
 
 
-def shortened(examples: Examples, seed: int, share: float = 0.75, keep: int = 7) -> Examples:
+def shortened(examples: Examples, seed: int, share: float = 0.65, keep: int = 7) -> Examples:
     """The same conversations, a share of them cut some tokens into the last answer.
 
     What a question is about shows in the first words of its answer, so that a network which

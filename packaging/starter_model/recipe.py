@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--work", type=Path, default=ROOT / ".build" / "starter",
                         help="where tokenizer, examples and checkpoint live")  # fmt: skip
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--conversations", type=int, default=220_000)
+    parser.add_argument("--conversations", type=int, default=440_000)
     parser.add_argument("--steps", type=int, default=usual.steps)
     options = parser.parse_args(argv)
     folder: Path = options.work

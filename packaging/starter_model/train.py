@@ -32,13 +32,13 @@ class Plan:
     """
 
     seed: int = 1
-    steps: int = 2300
+    steps: int = 5000
     batch_tokens: int = 3840
     # Share of a new step in the averaged weights, once that many steps are done.
     averaging: float = 0.006
     rate: float = 2.5e-3
     warmup: int = 50
-    cooldown: int = 900
+    cooldown: int = 1500
     bfloat16: bool = True
 
 
