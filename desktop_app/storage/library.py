@@ -18,7 +18,6 @@ from typing import Any, Final, TypeVar
 from weakref import WeakValueDictionary
 
 import apsw
-import filelock
 
 from desktop_app import log
 from desktop_app.conversation.document import Conversation
@@ -57,7 +56,7 @@ class Library:
         profile: Profile,
         keys: opening.KeyProvider,
         vfs: str | None,
-        lock: filelock.FileLock | None,
+        lock: apsw.Connection | None,
         post: Post,
     ) -> None:
         """Called by `open`.  `lock` None = for reading only."""
@@ -131,7 +130,7 @@ class Library:
             library = cls(profile, keys, vfs, lock, post or _nowhere)
         except BaseException as error:
             if lock is not None:
-                lock.release()
+                lock.close(True)
             failure = known(error)
             if failure is error:
                 raise
@@ -153,7 +152,7 @@ class Library:
         if self._writer is not None:
             self._writer.close()
         if self._lock is not None:
-            self._lock.release()
+            self._lock.close(True)
 
     # ---- chats -------------------------------------------------------------------------------
 

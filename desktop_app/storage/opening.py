@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Protocol
 
 import apsw
-import filelock
 
 from desktop_app import log
 from desktop_app.errors import KnownError
@@ -35,14 +34,22 @@ class NoKey:
         """Nothing to do."""
 
 
-def lock(profile: Profile) -> filelock.FileLock:
-    """Take the profile for this process; KnownError("profile-busy") when another has it."""
-    held = filelock.FileLock(profile.lock_file, timeout=0, thread_local=False)
+def lock(profile: Profile) -> apsw.Connection:
+    """Take the profile for this process; KnownError("profile-busy") when another has it.
+
+    The lock is SQLite's own, on an empty database beside the library; it ends with the process or
+    with `close` of what is returned.
+    """
     try:
-        held.acquire()
-    except filelock.Timeout:
+        held = apsw.Connection(str(profile.lock_file))
+        try:
+            held.execute("BEGIN EXCLUSIVE")
+        except BaseException:
+            held.close(True)
+            raise
+    except apsw.BusyError:
         raise busy_profile() from None
-    except OSError as error:
+    except (apsw.Error, OSError) as error:
         raise known(error) from error
     return held
 
@@ -248,7 +255,7 @@ def restore_backup(
     else:
         return aside
     finally:
-        held.release()
+        held.close(True)
 
 
 def _check_backup(copy: Path, name: str, keys: KeyProvider) -> None:

@@ -8,9 +8,16 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
-from PySide6.QtCore import QByteArray, QDir, QRectF, Qt, QTemporaryDir
-from PySide6.QtGui import QColor, QGuiApplication, QIcon, QPainter, QPixmap, QPixmapCache
-from PySide6.QtSvg import QSvgRenderer
+from PySide6.QtCore import QBuffer, QDir, QSize, QTemporaryDir
+from PySide6.QtGui import (
+    QColor,
+    QGuiApplication,
+    QIcon,
+    QImageReader,
+    QPainter,
+    QPixmap,
+    QPixmapCache,
+)
 
 from desktop_app.ui import theme
 from desktop_app.ui.assets import asset
@@ -43,14 +50,13 @@ def colour_pixmap(name: str, colour: QColor, size: int = 16, ratio: float = 0.0)
     if QPixmapCache.find(key, found):
         return found
     side = max(1, round(size * ratio))
-    image = QPixmap(side, side)
-    image.fill(Qt.GlobalColor.transparent)
     stroke = 1.6 if size >= 18 else 1.75  # in Lucide's own 24 units
-    renderer = QSvgRenderer(QByteArray(_tinted_svg(name, colour, stroke)))
-    painter = QPainter(image)
-    painter.setRenderHint(QPainter.RenderHint.Antialiasing)
-    renderer.render(painter, QRectF(0, 0, side, side))
-    painter.end()
+    # By Qt's plugin, which style sheets need anyway: importing PySide6.QtSvg costs every start.
+    source = QBuffer()
+    source.setData(_tinted_svg(name, colour, stroke))
+    reader = QImageReader(source, b"svg")
+    reader.setScaledSize(QSize(side, side))
+    image = QPixmap.fromImage(reader.read())
     image.setDevicePixelRatio(ratio)
     QPixmapCache.insert(key, image)
     return image

@@ -12,8 +12,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import filelock
 import pytest
+
+from desktop_app.errors import KnownError
+from desktop_app.paths import Profile
+from desktop_app.storage import opening
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 60.0
@@ -56,10 +59,10 @@ def is_locked(file: Path) -> bool:
     if not file.exists():
         return False
     try:
-        with filelock.FileLock(file, timeout=0):
-            return False
-    except filelock.Timeout:
+        opening.lock(Profile(file.parent)).close()
+    except KnownError:
         return True
+    return False
 
 
 @pytest.fixture
