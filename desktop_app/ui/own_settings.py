@@ -50,6 +50,10 @@ class OwnSettings(QDialog):
             tr("settings.kv_type"),
             self._combo("kv_type", ("f16", "q8_0"), lambda k: tr(f"settings.kv_{k}")),
         )
+        form.addRow(
+            tr("settings.flash_attention"),
+            self._combo("flash_attention", ("on", "off"), lambda k: tr(f"settings.flash_{k}")),
+        )
         form.addRow(tr("chat_settings.template"), self._template())
         buttons = QHBoxLayout()
         buttons.addStretch(1)

@@ -115,6 +115,15 @@ class SettingsWindow(QDialog):
             ],
             reload=True,
         )
+        flash = self._combo(
+            "flash_attention",
+            [
+                (tr("settings.automatic"), "auto"),
+                (tr("settings.flash_on"), "on"),
+                (tr("settings.flash_off"), "off"),
+            ],
+            reload=True,
+        )
         self._show_facts()
         return [
             _row(tr("settings.weights_file"), _pair(self._weights, choose)),
@@ -123,6 +132,7 @@ class SettingsWindow(QDialog):
             _row(tr("settings.threads"), threads, tr("settings.threads_hint")),
             _row(tr("settings.gpu_layers"), layers, tr("settings.gpu_layers_hint")),
             _row(tr("settings.kv_type"), kv, tr("settings.kv_type_hint")),
+            _row(tr("settings.flash_attention"), flash, tr("settings.flash_attention_hint")),
         ]
 
     def _answers_page(self) -> list[QWidget]:
@@ -272,7 +282,7 @@ class SettingsWindow(QDialog):
             tr(
                 "settings.fact_context", count=loaded.context_length, trained=loaded.trained_context
             ),
-            tr("settings.fact_threads", count=loaded.threads),
+            tr("settings.fact_threads", count=loaded.threads) + _why(loaded.threads_choice),
             loaded.offload_reason,
         ]
         self._facts.setText(" · ".join(fact for fact in facts if fact))
@@ -288,6 +298,13 @@ class SettingsWindow(QDialog):
             self._load_again()
         self._session.remove_listener(self)
         self.deleteLater()
+
+
+def _why(threads_choice: str) -> str:
+    """Why it is so many threads, behind their number; empty where the user fixed it."""
+    if threads_choice not in ("small", "measured", "remembered", "busy"):
+        return ""
+    return f" ({tr(f'settings.threads_{threads_choice}')})"
 
 
 def _page(title: str, rows: list[QWidget]) -> QScrollArea:

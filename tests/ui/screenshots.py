@@ -39,7 +39,7 @@ from desktop_app.weights.room import WeightsRoom
 from desktop_app.weights.shelf import Entry
 from desktop_app.weights.tokens import Tokens
 
-SCENES = ("main", "empty", "settings", "failure", "trash", "weights", "first")
+SCENES = ("main", "drafts", "empty", "settings", "failure", "trash", "weights", "first")
 LOOKS = ("light", "dark")
 SIZE = (1280, 820)
 
@@ -62,6 +62,12 @@ def monthly(amount, rate, years):
 ```
 
 Call `monthly(240_000, 0.039, 25)` and you should get 1,253.59."""
+
+NAMES = (
+    "**Steady at twenty**: a higher rate each month, and €30,061 less interest in all.",
+    "**Room to breathe**: 25 years, €188 less a month, and an option to repay early.",
+    "**Twenty, with a way out**: the short term now, and a longer one if rates fall.",
+)
 
 
 def main() -> int:
@@ -136,6 +142,7 @@ class Stage:
         self.make_chats()
         target = {
             "main": self.main,
+            "drafts": self.drafts,
             "empty": self.empty,
             "settings": self.settings_window,
             "failure": self.failure,
@@ -217,6 +224,19 @@ class Stage:
     def main(self) -> QWidget:
         assert self.chat is not None
         self.say(self.chat, "Write it as a Python function, so I can try other rates.", CODE)
+        self.show_chat()
+        self.window.page.transcript.scroll_to_end()
+        return self.window
+
+    def drafts(self) -> QWidget:
+        assert self.chat is not None
+        _, first = self.say(self.chat, "Name the plan in one line.", NAMES[0])
+        ids = [first, *self.chat.ask_again(first, author="Llama 3.2 3B", drafts=2)]
+        for reply, name in zip(ids[1:], NAMES[1:], strict=True):
+            self.end(reply, name)
+        self.chat.choose_version(first)
+        self.show_chat()
+        self.window.page.drafts.compare(ids)
         self.show_chat()
         self.window.page.transcript.scroll_to_end()
         return self.window

@@ -9,7 +9,14 @@ import pytest
 from PySide6.QtCore import QMimeData, QPoint, QPointF, QSize, Qt, QUrl
 from PySide6.QtGui import QDragEnterEvent, QDropEvent
 from PySide6.QtTest import QTest
-from PySide6.QtWidgets import QApplication, QLabel, QLineEdit, QPushButton, QWidget
+from PySide6.QtWidgets import (
+    QApplication,
+    QComboBox,
+    QLabel,
+    QLineEdit,
+    QPushButton,
+    QWidget,
+)
 
 from desktop_app.conversation import Role, State
 from desktop_app.ui.row_view import EditMode
@@ -333,9 +340,16 @@ def test_settings_are_in_force_and_kept(open_desk: Open) -> None:
     line = desk.window.sidebar.connection
     names = [line.accessibleName(), *(w.accessibleName() for w in line.findChildren(QWidget))]
     assert any("Offline" in name for name in names)
+    flash = settings.findChild(QComboBox, "settings.flash_attention")
+    assert flash is not None
+    flash.setFocus()
+    QTest.keyClick(flash, Qt.Key.Key_End)
+    assert desk.settings.flash_attention == "off"
     settings.close()
     desk.close()
-    assert open_desk().settings.offline
+    again = open_desk().settings
+    assert again.offline
+    assert again.flash_attention == "off"
 
 
 def test_settings_that_cannot_be_written_are_told_in_one_sentence(
