@@ -15,9 +15,7 @@ there are any, 2 where a program is missing.
 
 from __future__ import annotations
 
-import argparse
 import json
-import subprocess
 import sys
 import tempfile
 import time
@@ -27,7 +25,7 @@ from typing import Any, Final
 
 from tests.fakes import tiny_gguf
 from tests.system.grove import Grove
-from tests.system.reader import ROOT, Control, Reader, inside_session, missing, screen
+from tests.system.reader import Control, Reader, screen, walk_main
 
 MOST_TABS: Final = 60
 QUIET_S: Final = 0.3
@@ -240,28 +238,5 @@ def run() -> dict[str, Any]:
         return {"controls": first.found | one.found, "failing": first.bad + one.bad}
 
 
-def main() -> int:
-    """Walk on a session bus of its own, print, judge."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if not options.inside:
-        if lacking := missing():
-            print(f"Missing: {lacking}", file=sys.stderr)
-            return 2
-        command = inside_session("tests.system.accessible_walk", "--inside", *sys.argv[1:])
-        return subprocess.run(command, cwd=ROOT, check=False).returncode
-    told = run()
-    if options.json:
-        print(json.dumps(told))
-    else:
-        for state, count in told["controls"].items():
-            print(f"{state}: {count} controls take the focus")
-        for failing in told["failing"]:
-            print("  ", *failing)
-    return 1 if told["failing"] else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(walk_main("tests.system.accessible_walk", __doc__, run))

@@ -7,6 +7,7 @@ own: `inside_session` gives the command for it.
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import json
 import os
@@ -196,3 +197,30 @@ class Reader:
         self._eyes.stdin.close()
         self._eyes.wait(10)
         self._eyes.stdout.close()
+
+
+def walk_main(module: str, description: str | None, run: Callable[[], dict[str, Any]]) -> int:
+    """A walk as a program: runs on a session bus of its own, prints, judges.
+
+    `run` gives "controls" (how many take the focus in each state), "failing" and perhaps the
+    "status" Grove ended with.
+    """
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if not options.inside:
+        if lacking := missing():
+            print(f"Missing: {lacking}", file=sys.stderr)
+            return 2
+        command = inside_session(module, "--inside", *sys.argv[1:])
+        return subprocess.run(command, cwd=ROOT, check=False).returncode
+    found = run()
+    if options.json:
+        print(json.dumps(found))
+    else:
+        for state, count in found["controls"].items():
+            print(f"{state}: {count} controls take the focus")
+        for failing in found["failing"]:
+            print("  ", *failing)
+    return 1 if found["failing"] or found.get("status") else 0

@@ -12,9 +12,6 @@ where a program is missing.
 
 from __future__ import annotations
 
-import argparse
-import json
-import subprocess
 import sys
 import tempfile
 import time
@@ -25,7 +22,7 @@ from typing import Any
 from tests.fakes import tiny_gguf
 from tests.fakes.hub import FakeHub
 from tests.system.grove import Grove
-from tests.system.reader import ROOT, Control, Reader, inside_session, missing, screen
+from tests.system.reader import Control, Reader, screen, walk_main
 
 OPEN, GATED = "tester/Tiny-Llama-GGUF", "tester/Gated-Llama-GGUF"
 # Tab never takes more presses than this to come round.
@@ -169,28 +166,5 @@ def run() -> dict[str, Any]:
     return {"controls": one.found, "failing": one.bad, "status": status}
 
 
-def main() -> int:
-    """Run inside a session bus of its own, print, judge."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if not options.inside:
-        if lacking := missing():
-            print(f"Missing: {lacking}", file=sys.stderr)
-            return 2
-        command = inside_session("tests.system.weights_walk", "--inside", *sys.argv[1:])
-        return subprocess.run(command, cwd=ROOT, check=False).returncode
-    found = run()
-    if options.json:
-        print(json.dumps(found))
-    else:
-        for state, count in found["controls"].items():
-            print(f"{state}: {count} controls take the focus")
-        for failing in found["failing"]:
-            print("  ", *failing)
-    return 1 if found["failing"] or found["status"] else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(walk_main("tests.system.weights_walk", __doc__, run))
