@@ -58,10 +58,14 @@ class RowWidget(QWidget):
         """Show another row, or the same one with other facts."""
         self.row = row
         self.show_facts(row)
+        self.place()
         self.update()
 
     def show_facts(self, row: Row) -> None:
         """For subclasses: texts, buttons, names."""
+
+    def place(self) -> None:
+        """For subclasses: where the controls stand; whenever the facts or the size change."""
 
     def paint(self, painter: QPainter) -> None:
         """For subclasses: whatever is not a control."""
@@ -70,6 +74,11 @@ class RowWidget(QWidget):
         """Tell the page what is wanted of this row."""
         if self.row is not None:
             self.acted.emit(self.row.key, what)
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        super().resizeEvent(event)
+        if self.row is not None:
+            self.place()
 
     def paintEvent(self, _event: QPaintEvent) -> None:
         row = self.row

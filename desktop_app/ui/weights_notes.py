@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from PySide6.QtCore import QRect, Qt, QUrl
-from PySide6.QtGui import QDesktopServices, QPainter, QResizeEvent
+from PySide6.QtGui import QDesktopServices, QPainter
 from PySide6.QtWidgets import QLineEdit
 
 from desktop_app.ui import icons
@@ -85,14 +85,8 @@ class DetailsRow(RowWidget):
         again = f"weights.header_again.{shown.identifier}"
         name_control(self._again, again, tr("failure.try_again"))
         self._again.setVisible(shown.again)
-        self._place()
 
-    def resizeEvent(self, event: QResizeEvent) -> None:
-        super().resizeEvent(event)
-        if self.row is not None:
-            self._place()
-
-    def _place(self) -> None:
+    def place(self) -> None:
         left, right, top = EDGE_PX + DETAILS_PX, self.width() - 8, 6
         size = self._context.sizeHint()
         self._context.setGeometry(right - size.width(), top, size.width(), 28)
@@ -142,14 +136,8 @@ class NoteRow(RowWidget):
             words, _action, identifier = row.facts.button
             self._button.setText(words)
             name_control(self._button, identifier, words)
-        self._place()
 
-    def resizeEvent(self, event: QResizeEvent) -> None:
-        super().resizeEvent(event)
-        if self.row is not None:
-            self._place()
-
-    def _place(self) -> None:
+    def place(self) -> None:
         assert self.row is not None
         assert isinstance(self.row.facts, Line)
         right = self.width() - 16
@@ -228,14 +216,8 @@ class GateRow(RowWidget):
         self._state.setText(gate.state or tr("weights.token_kept_where"))
         self._state.setAccessibleName(self._state.text())
         self._keep.setEnabled(not gate.busy)
-        self._place()
 
-    def resizeEvent(self, event: QResizeEvent) -> None:
-        super().resizeEvent(event)
-        if self.row is not None:
-            self._place()
-
-    def _place(self) -> None:
+    def place(self) -> None:
         left, right = EDGE_PX, self.width() - 16
         self._steps.setGeometry(left, 10, right - left, 40)
         visit, keep = self._visit.sizeHint().width(), self._keep.sizeHint().width()

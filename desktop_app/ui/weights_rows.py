@@ -12,7 +12,6 @@ from PySide6.QtGui import (
     QKeyEvent,
     QPainter,
     QPaintEvent,
-    QResizeEvent,
 )
 from PySide6.QtWidgets import QAbstractButton, QWidget
 
@@ -109,15 +108,10 @@ class HeadRow(RowWidget):
             words, _action, identifier = row.facts.button
             self._button.setText(words)
             name_control(self._button, identifier, words)
-            self._place()
 
-    def _place(self) -> None:
+    def place(self) -> None:
         size = self._button.sizeHint()
         self._button.setGeometry(self.width() - size.width(), self.height() - 30, size.width(), 22)
-
-    def resizeEvent(self, event: QResizeEvent) -> None:
-        super().resizeEvent(event)
-        self._place()
 
     def paint(self, painter: QPainter) -> None:
         assert self.row is not None
@@ -197,7 +191,6 @@ class LineRow(RowWidget):
             name_control(self, row.key, "")
         self._show_button(line)
         self._show_tools(line.tools)
-        self._place()
 
     def _show_button(self, line: Line) -> None:
         button = self.button
@@ -238,12 +231,7 @@ class LineRow(RowWidget):
                 return made
         return None
 
-    def resizeEvent(self, event: QResizeEvent) -> None:
-        super().resizeEvent(event)
-        if self.row is not None:
-            self._place()
-
-    def _place(self) -> None:
+    def place(self) -> None:
         self._opener.setGeometry(self.rect())
         right = self.width() - 12 - self.line.slots * 32
         middle = self._middle()
@@ -336,7 +324,7 @@ class LeadRow(LineRow):
     def tool_button(self, action: str) -> QWidget | None:
         return self._sizes if action == "sizes" else super().tool_button(action)
 
-    def _place(self) -> None:
+    def place(self) -> None:
         self._opener.setGeometry(self.rect())
         right = self.width() - 16
         size = self.button.sizeHint()

@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import pytest
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 SYSTEM_PYTHON = "/usr/bin/python3"
 PATIENCE_S = 40.0
@@ -197,6 +199,24 @@ class Reader:
         self._eyes.stdin.close()
         self._eyes.wait(10)
         self._eyes.stdout.close()
+
+
+def told_from_outside(module: str, *words: str, timeout_s: float) -> dict[str, Any]:
+    """What a program of this folder tells as JSON on a session bus of its own; for tests.
+
+    Skips the test where a program is missing, fails it where it ended badly.
+    """
+    if lacking := missing():
+        pytest.skip(f"{lacking} is not installed")
+    command = inside_session(module, "--inside", *words)
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=timeout_s, check=False
+    )
+    assert done.stdout, done.stderr[-3000:]
+    seen: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    assert not seen.get("failing"), seen["failing"]
+    assert done.returncode == 0, done.stderr[-3000:]
+    return seen
 
 
 def walk_main(module: str, description: str | None, run: Callable[[], dict[str, Any]]) -> int:

@@ -19,7 +19,7 @@ import pytest
 from tests.fakes import tiny_gguf
 from tests.fakes.hub import FakeHub, Fault
 from tests.system import weights_journey
-from tests.system.reader import inside_session, missing
+from tests.system.reader import told_from_outside
 
 ROOT = Path(__file__).parents[2]
 SIZE_BYTES = 3_000_000
@@ -112,14 +112,8 @@ def test_first_start_kill_resume_pause_lost_connection_load_chat(
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("part", ["smooth", "rough"])
 def test_journey_from_outside(part: str) -> None:
-    if lacking := missing():
-        pytest.skip(f"{lacking} is not installed")
-    command = inside_session("tests.system.weights_journey", "--inside", "--part", part)
-    done = subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, timeout=110, check=False
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    seen = json.loads(done.stdout.splitlines()[-1])[part]
+    told = told_from_outside("tests.system.weights_journey", "--part", part, timeout_s=110)
+    seen = told[part]
     assert seen["roles"] == ["user", "assistant"]
     assert seen["arrived"] == [weights_journey.SIZE_BYTES]
     assert seen["status"] == 0
@@ -136,14 +130,6 @@ def test_journey_from_outside(part: str) -> None:
 
 @pytest.mark.timeout(180)
 def test_every_control_of_the_page_is_named_and_reached_by_keyboard() -> None:
-    if lacking := missing():
-        pytest.skip(f"{lacking} is not installed")
-    command = inside_session("tests.system.weights_walk", "--inside", "--json")
-    done = subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, timeout=170, check=False
-    )
-    assert done.stdout, done.stderr[-2000:]
-    seen = json.loads(done.stdout.splitlines()[-1])
-    assert seen["failing"] == []
+    seen = told_from_outside("tests.system.weights_walk", "--json", timeout_s=170)
     assert seen["status"] == 0
     assert len(seen["controls"]) == 6

@@ -14,7 +14,8 @@ from pytestqt.qtbot import QtBot
 
 from desktop_app.ui import theme, words
 from desktop_app.ui.bridge import Bridge
-from tests.ui.desk import Desk, Open
+from tests.fakes.hub import FakeHub
+from tests.ui.desk import Desk, Open, room_of
 
 
 @pytest.fixture(autouse=True)
@@ -48,6 +49,17 @@ def open_desk(qtbot: QtBot, tmp_path: Path) -> Iterator[Open]:
     for desk in opened:
         if not desk.closed:
             desk.close()
+
+
+@pytest.fixture
+def desk(qtbot: QtBot, tmp_path: Path, hub: FakeHub) -> Iterator[Desk]:
+    """A window whose weights room knows a module's own `hub` and nothing else of this computer."""
+    weights = Desk.weights(tmp_path / "files")
+    made = Desk(qtbot, tmp_path / "profile", weights_path=str(weights))
+    made.window.hub.make_room = lambda: room_of(made, hub)
+    yield made
+    if not made.closed:
+        made.close()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

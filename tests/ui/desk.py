@@ -21,7 +21,11 @@ from desktop_app.settings import Settings
 from desktop_app.storage import Library
 from desktop_app.ui.bridge import Bridge
 from desktop_app.ui.window import MainWindow
+from desktop_app.weights.places import System
+from desktop_app.weights.room import WeightsRoom
+from desktop_app.weights.tokens import Tokens
 from tests.fakes import tiny_gguf
+from tests.fakes.hub import FakeHub
 
 W = TypeVar("W", bound=QWidget)
 FAKE_ENGINE = (sys.executable, str(Path(__file__).parents[1] / "fakes" / "engine_child.py"))
@@ -130,3 +134,17 @@ class Desk:
 
 # Opens a window on one profile, again after it was closed.
 Open = Callable[[], Desk]
+
+
+def room_of(desk: Desk, hub: FakeHub) -> WeightsRoom:
+    """What runs well must not hang on how busy the machine of the tests is: its speed is known."""
+    made = WeightsRoom(
+        desk.profile.root,
+        hub_url=hub.url,
+        offline=desk.settings.offline,
+        system=System(home=desk.profile.root / "home", environment={}),
+        tokens=Tokens(use_keyring=False),
+    )
+    for _ in range(3):
+        made.speeds.record_memory_speed(28e9)
+    return made

@@ -11,7 +11,6 @@ import pytest
 from PySide6.QtCore import Qt
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QAbstractButton, QLineEdit
-from pytestqt.qtbot import QtBot
 
 from desktop_app.ui.controls import ChoiceButton, Switch
 from desktop_app.ui.weights_details import FileDetails
@@ -28,7 +27,6 @@ from tests.ui.test_weights_page import (
     keys,
     line_of,
     open_page,
-    room_of,
     search,
 )
 
@@ -45,17 +43,6 @@ def hub(tmp_path: Path) -> Iterator[FakeHub]:
     with FakeHub(tmp_path / "hub") as made:
         made.gated = {GATED}
         yield made
-
-
-@pytest.fixture
-def desk(qtbot: QtBot, tmp_path: Path, hub: FakeHub) -> Iterator[Desk]:
-    """A window whose weights room knows the fake hub and nothing else of this computer."""
-    weights = Desk.weights(tmp_path / "files")
-    made = Desk(qtbot, tmp_path / "profile", weights_path=str(weights))
-    made.window.hub.make_room = lambda: room_of(made, hub)
-    yield made
-    if not made.closed:
-        made.close()
 
 
 def file_key(name: str) -> str:

@@ -23,13 +23,10 @@ from desktop_app.ui.weights_rows import Line
 from desktop_app.weights.fit import Machine
 from desktop_app.weights.hub import Repository, RepositorySummary
 from desktop_app.weights.hub_files import HubFile, Quantisation
-from desktop_app.weights.places import System
-from desktop_app.weights.room import WeightsRoom
 from desktop_app.weights.shelf import Entry
-from desktop_app.weights.tokens import Tokens
 from tests.fakes import tiny_gguf
 from tests.fakes.hub import FakeHub, Fault
-from tests.ui.desk import Desk
+from tests.ui.desk import Desk, room_of
 
 REPOSITORY = "tester/Tiny-Llama-GGUF"
 GATED = "tester/Gated-Llama-GGUF"
@@ -56,31 +53,6 @@ def hub(tmp_path: Path) -> Iterator[FakeHub]:
     with FakeHub(tmp_path / "hub") as made:
         made.gated = {GATED}
         yield made
-
-
-@pytest.fixture
-def desk(qtbot: QtBot, tmp_path: Path, hub: FakeHub) -> Iterator[Desk]:
-    """A window whose weights room knows the fake hub and nothing else of this computer."""
-    weights = Desk.weights(tmp_path / "files")
-    made = Desk(qtbot, tmp_path / "profile", weights_path=str(weights))
-    made.window.hub.make_room = lambda: room_of(made, hub)
-    yield made
-    if not made.closed:
-        made.close()
-
-
-def room_of(desk: Desk, hub: FakeHub) -> WeightsRoom:
-    """What runs well must not hang on how busy the machine of the tests is: its speed is known."""
-    made = WeightsRoom(
-        desk.profile.root,
-        hub_url=hub.url,
-        offline=desk.settings.offline,
-        system=System(home=desk.profile.root / "home", environment={}),
-        tokens=Tokens(use_keyring=False),
-    )
-    for _ in range(3):
-        made.speeds.record_memory_speed(28e9)
-    return made
 
 
 def open_page(desk: Desk) -> None:
