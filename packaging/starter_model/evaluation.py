@@ -18,7 +18,8 @@ from desktop_app.inference.sampling import Sampling
 HERE = Path(__file__).resolve().parent
 WEIGHTS = HERE.parents[1] / "resources" / "weights" / "starter.gguf"
 FIRST = [HERE / "questions" / f"{name}.txt" for name in ("in_field", "out_of_field", "two_turn")]
-SECOND = [HERE / "questions" / "second.txt"]
+# Checks on the first set: whoever widens the phrases must not read them.
+BLIND = [[HERE / "questions" / "second.txt"], [HERE / "questions" / "third.txt"]]
 TITLES = {"in": "inside the field", "out": "outside, declined", "two": "second turns"}
 # Shares that must pass, at temperature 0 and over the seeds.
 TARGETS = {"in": (0.90, 0.85), "out": (0.90, 0.85), "two": (0.80, 0.75)}
@@ -124,7 +125,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--weights", type=Path, default=WEIGHTS, metavar="FILE")
     parser.add_argument("--odd", type=int, default=500, metavar="N", help="how many odd inputs")
     options = parser.parse_args(argv)
-    sets = [[file] for file in options.questions or ()] or [FIRST, SECOND]
+    sets = [[file] for file in options.questions or ()] or [FIRST, *BLIND]
     try:
         asked = [[q for file in files for q in read_questions(file)] for files in sets]
         guide = Guide(options.weights)
@@ -134,8 +135,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     met = True
     for files, questions in zip(sets, asked, strict=True):
         print(f"== {', '.join(file.name for file in files)}")
-        # The second set is a check on the first: whoever widens the phrases must not read it.
-        met &= run_questions(guide, questions, seeds, brief=options.brief or files == SECOND)
+        met &= run_questions(guide, questions, seeds, brief=options.brief or files in BLIND)
     if options.odd:
         met &= run_odd(guide, options.odd, options.seed)
     guide.close()
