@@ -319,7 +319,7 @@ def ggml_function(name: str, result: Any, *arguments: Any) -> Any:
         from llama_cpp._ctypes_extensions import load_shared_library
         from llama_cpp._ggml import libggml_base_path
 
-        if name in ("ggml_threadpool_new", "ggml_threadpool_free"):
+        if name in ("ggml_threadpool_new", "ggml_threadpool_free", "ggml_threadpool_pause"):
             kind = "ggml-cpu"
         else:
             kind = "ggml-base" if name.startswith(("gguf_", "ggml_threadpool_")) else "ggml"

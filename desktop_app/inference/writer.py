@@ -210,6 +210,8 @@ class Writer:
         if not self._jobs:
             if self.ahead.active:
                 self.ahead.step()
+                if not self.ahead.active:
+                    self._context.rest()
             return
         self._admit()
         rows = self._fill()
@@ -234,6 +236,8 @@ class Writer:
         elif outcome == "no_room":
             self._make_room()
         self._jobs = [job for job in self._jobs if not job.over]
+        if not self._jobs:
+            self._context.rest()
 
     def _decode(self, rows: list[_Row]) -> Outcome | None:
         """Evaluate the batch; None when llama.cpp refuses it.
