@@ -210,8 +210,7 @@ class Writer:
         if not self._jobs:
             if self.ahead.active:
                 self.ahead.step()
-                if not self.ahead.active:
-                    self._context.rest()
+                self._rest_if_idle()
             return
         self._admit()
         rows = self._fill()
@@ -236,7 +235,10 @@ class Writer:
         elif outcome == "no_room":
             self._make_room()
         self._jobs = [job for job in self._jobs if not job.over]
-        if not self._jobs:
+        self._rest_if_idle()
+
+    def _rest_if_idle(self) -> None:
+        if not self.active:
             self._context.rest()
 
     def _decode(self, rows: list[_Row]) -> Outcome | None:
