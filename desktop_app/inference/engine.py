@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from desktop_app.inference.child import Child
 
 State = Literal["off", "loading", "ready", "crashed"]
+_HUGE_PAGES: Final = "glibc.malloc.hugetlb"
 Listener = Callable[[Event], None]
 _T = TypeVar("_T")
 
@@ -499,4 +500,9 @@ def _environment(cache_dir: Path | None) -> Mapping[str, str]:
     environment["GGML_NO_BACKTRACE"] = "1"
     if cache_dir is not None:
         environment["GROVE_CACHE_DIR"] = str(cache_dir)
+    if sys.platform == "linux" and _HUGE_PAGES not in environment.get("GLIBC_TUNABLES", ""):
+        # glibc's malloc then asks for large pages, of which weights need fewer: 1.1 B Q4_0 wrote
+        # 5 % faster with one thread and 4 % with two.  Without effect where the system says never.
+        tunables = filter(None, [environment.get("GLIBC_TUNABLES"), f"{_HUGE_PAGES}=1"])
+        environment["GLIBC_TUNABLES"] = ":".join(tunables)
     return environment

@@ -357,6 +357,22 @@ def test_threads_change_between_replies_and_unused_ones_take_no_core(
     assert sum(grown) - max(grown) <= 0.1 * max(grown) + 0.03, grown
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's malloc")
+@pytest.mark.parametrize("own", ["", "glibc.malloc.arena_max=2", "glibc.malloc.hugetlb=0"])
+def test_the_child_asks_for_large_pages_unless_the_user_chose(
+    engine: Engine,
+    weights: Callable[[tiny_gguf.Kind], str],
+    monkeypatch: pytest.MonkeyPatch,
+    own: str,
+) -> None:
+    monkeypatch.setenv("GLIBC_TUNABLES", own)
+    load(engine, weights("llama"))
+    # As it stands in memory: glibc cuts the list into its parts there.
+    given = Path(f"/proc/{engine.child_pid}/environ").read_text()
+    assert own in given
+    assert ("glibc.malloc.hugetlb=1" in given) == ("hugetlb" not in own)
+
+
 def test_stop_to_silence_while_reading_and_writing(
     engine: Engine, weights: Callable[[tiny_gguf.Kind], str]
 ) -> None:
