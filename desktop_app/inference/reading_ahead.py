@@ -93,7 +93,9 @@ class ReadingAhead:
         assert plan is not None
         assert branch is not None
         done = len(branch.tokens)
-        piece = plan.tokens[done : done + self._pace.tokens(0)]
+        left = len(plan.tokens) - done
+        size = self._pace.piece(left, self._pace.tokens(0), self._batch.capacity)
+        piece = plan.tokens[done : done + size]
         self._batch.clear()
         self._batch.add(piece, done, branch.sequence, output=True)
         with self._lock:

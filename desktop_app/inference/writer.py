@@ -351,11 +351,12 @@ class Writer:
         readers: list[tuple[int, _Job, _Draft | None, Branch, Sequence[int]]],
     ) -> None:
         """Fill what room there is with pieces of prompts, whose ends are nearest first."""
-        budget = min(BATCH_TOKENS - len(self._batch), self._pace.tokens(len(rows)))
+        budget = self._pace.tokens(len(rows))
         for left, job, draft, branch, tokens in readers:
             done = len(branch.tokens)
             limit = self._branches.read_limit(branch, done + left) if draft is None else done + left
-            size = min(limit - done, budget)
+            room = BATCH_TOKENS - len(self._batch)
+            size = self._pace.piece(limit - done, budget, room) if budget > 0 else 0
             if size <= 0:
                 return
             ends = draft is None and size == left
