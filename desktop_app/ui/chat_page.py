@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QRect, Qt, QTimer, Signal
@@ -27,11 +28,11 @@ from desktop_app.ui.find_bar import FindBar
 from desktop_app.ui.page_drafts import PageDrafts
 from desktop_app.ui.path_rows import Live, row_of, rows_of
 from desktop_app.ui.row_view import RowState
-from desktop_app.ui.toast import Toast
 from desktop_app.ui.waiting_hint import WaitingHint
 from desktop_app.ui.words import tr
 
 if TYPE_CHECKING:
+    from desktop_app.ui.toast import Toast
     from desktop_app.ui.transcript import Transcript
 
 MEASURE_PX, WIDEST_PX, GUTTER_PX, MARGIN_PX = 640, 760, 40, 24
@@ -87,7 +88,6 @@ class ChatPage(QWidget):
         self.stack.addWidget(self.empty)
         self._composer_holder = QWidget()
         self._lay_out()
-        self.toast = Toast(self, self.toast_area)
         self._refresh_timer = QTimer(self, interval=0, singleShot=True)
         self._refresh_timer.timeout.connect(self.refresh)
         self._meter_timer = QTimer(self, interval=_METER_MS)
@@ -548,7 +548,18 @@ class ChatPage(QWidget):
         assert box is not None
         box.setContentsMargins(side, 8, self.width() - width - side, 0)
         self.hint.line.setContentsMargins(17, 0, 17, 0)
-        if hasattr(self, "toast"):
+        self.put_toast()
+
+    @cached_property
+    def toast(self) -> Toast:
+        """Notices; made with the first one."""
+        from desktop_app.ui.toast import Toast
+
+        return Toast(self, self.toast_area)
+
+    def put_toast(self) -> None:
+        """The area changed: what is shown goes along."""
+        if "toast" in self.__dict__:
             self.toast.put()
 
     def toast_area(self) -> QRect:

@@ -549,7 +549,7 @@ class MainWindow(QMainWindow):
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         super().resizeEvent(event)
-        self.page.toast.put()
+        self.page.put_toast()
 
     # ---- files dropped on the window -----------------------------------------------------------
 
