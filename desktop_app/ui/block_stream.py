@@ -21,7 +21,7 @@ CHUNK = 6000
 CHUNK_LINES = 150
 CODE_LINES = 48
 CODE_CHARS = 4000
-TABLE_ROWS = 40
+TABLE_ROWS = 20
 MATHS_LINES = 30
 """An opened formula waits this many lines for its end; after that it is text."""
 

@@ -156,8 +156,8 @@ def test_a_fence_that_just_opened_shows_its_language() -> None:
 def test_long_tables_are_cut_with_one_head() -> None:
     blocks = blocks_of("| a | b |\n|---|---|\n" + "".join(f"| {n} | x |\n" for n in range(200)))
     tables = [block.table for block in blocks if block.table is not None]
-    assert len(tables) == 5
-    assert [bool(table.head) for table in tables] == [True, False, False, False, False]
+    assert len(tables) == 10
+    assert [bool(table.head) for table in tables] == [True] + 9 * [False]
     assert sum(len(table.rows) for table in tables) == 200
 
 
