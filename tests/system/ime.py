@@ -137,7 +137,9 @@ def start_method(method: str, env: dict[str, str]) -> list[subprocess.Popen[byte
         encoding="utf-8",
     )
     (folder / "config").write_text("[Behavior]\nActiveByDefault=True\n", encoding="utf-8")
-    daemon = subprocess.Popen(["fcitx5", "--disable=wayland"], **quiet)  # type: ignore[call-overload]  # as above
+    # Asking for it makes D-Bus start another one, without our environment: ours takes its place.
+    command = ["fcitx5", "--replace", "--disable=wayland"]
+    daemon = subprocess.Popen(command, **quiet)  # type: ignore[call-overload]  # as above
     until = time.monotonic() + 20
     while time.monotonic() < until:
         done = subprocess.run(["fcitx5-remote"], check=False, **quiet)  # type: ignore[call-overload]  # as above
