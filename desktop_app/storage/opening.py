@@ -43,7 +43,8 @@ def lock(profile: Profile) -> apsw.Connection:
     try:
         held = apsw.Connection(str(profile.lock_file))
         try:
-            held.execute("BEGIN EXCLUSIVE")
+            # Not EXCLUSIVE: two that start at once would each wait for the other's look at the file.
+            held.execute("BEGIN IMMEDIATE")
         except BaseException:
             held.close(True)
             raise
