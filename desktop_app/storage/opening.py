@@ -43,7 +43,7 @@ def lock(profile: Profile) -> apsw.Connection:
     try:
         held = apsw.Connection(str(profile.lock_file))
         try:
-            # Not EXCLUSIVE: two that start at once would each wait for the other's look at the file.
+            # Not EXCLUSIVE: of two that start at once, both could be refused.
             held.execute("BEGIN IMMEDIATE")
         except BaseException:
             held.close(True)
