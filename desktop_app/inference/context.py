@@ -139,7 +139,6 @@ class _ThreadPool:
     """
 
     def __init__(self, threads: int) -> None:
-        self.threads = threads
         # Larger than ggml_threadpool_params, which ggml fills with its defaults.
         params = ctypes.create_string_buffer(4096)
         pointer = ctypes.c_void_p

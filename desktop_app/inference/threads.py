@@ -267,7 +267,8 @@ class Chooser:
 
     def _watch(self, now: float) -> None:
         """Look for a sign that another count may be better."""
-        target = min(self._usual, self._room(self._now_busy))
+        room = self._room(self._now_busy)
+        target = min(self._usual, room)
         if abs(self._now_busy - self._busy_cores) > _CHANGE_CORES:
             if target == self.current:
                 self._busy_cores = self._now_busy
@@ -293,17 +294,18 @@ class Chooser:
             return
         if pace > _SLOWER * self._pace:
             self._begin("busy", now)
-        elif self.current < self._room(self._now_busy):
+        elif self.current < room:
             self._begin("quiet", now)
 
     def _begin(self, why: Choice, now: float) -> None:
         """Try what the free cores suggest and one less, then once more what is used now."""
-        target = min(self._usual, self._room(self._now_busy))
+        room = self._room(self._now_busy)
+        target = min(self._usual, room)
         if why == "busy":
             wanted = [n for n in (target, target - 1, self.current - 1) if 1 <= n < self.current]
         else:
             wanted = [n for n in (target, target - 1) if n > self.current]
-            if not wanted and self.current < self._room(self._now_busy):
+            if not wanted and self.current < room:
                 wanted = [self.current + 1]  # what was measured at load may have been disturbed
         candidates = list(dict.fromkeys(wanted))[:2]
         self._busy_cores = self._now_busy

@@ -356,7 +356,7 @@ class Writer:
             done = len(branch.tokens)
             limit = self._branches.read_limit(branch, done + left) if draft is None else done + left
             room = BATCH_TOKENS - len(self._batch)
-            size = self._pace.piece(limit - done, budget, room) if budget > 0 else 0
+            size = self._pace.piece(limit - done, budget, room)
             if size <= 0:
                 return
             ends = draft is None and size == left

@@ -106,24 +106,11 @@ class SettingsWindow(QDialog):
         context = self._combo("context_length", contexts, reload=True)
         threads = self._spin("threads", 0, max(64, os.cpu_count() or 1), tr("settings.automatic"))
         layers = self._spin("gpu_layers", -1, 999, tr("settings.automatic"))
-        kv = self._combo(
-            "kv_type",
-            [
-                (tr("settings.automatic"), "auto"),
-                (tr("settings.kv_f16"), "f16"),
-                (tr("settings.kv_q8_0"), "q8_0"),
-            ],
-            reload=True,
-        )
-        flash = self._combo(
-            "flash_attention",
-            [
-                (tr("settings.automatic"), "auto"),
-                (tr("settings.flash_on"), "on"),
-                (tr("settings.flash_off"), "off"),
-            ],
-            reload=True,
-        )
+        automatic = (tr("settings.automatic"), "auto")
+        kinds = [(tr(f"settings.kv_{kind}"), kind) for kind in ("f16", "q8_0")]
+        kv = self._combo("kv_type", [automatic, *kinds], reload=True)
+        switch = [(tr(f"settings.flash_{way}"), way) for way in ("on", "off")]
+        flash = self._combo("flash_attention", [automatic, *switch], reload=True)
         self._show_facts()
         return [
             _row(tr("settings.weights_file"), _pair(self._weights, choose)),
