@@ -126,15 +126,15 @@ class Pieces:
         return end - start
 
 
-def written(engine: Engine, seconds: float) -> Pieces:
-    """A long reply for so long."""
+@contextmanager
+def writing(engine: Engine) -> Iterator[Pieces]:
+    """A long reply, from its first token on, is being written."""
     pieces = Pieces()
     job = engine.generate(request(CONTEXT - len(PROMPT) - 1), pieces)
     pieces.first.wait(WAIT_S)
-    time.sleep(seconds)
+    yield pieces
     job.cancel()
     job.done.result(WAIT_S)
-    return pieces
 
 
 def reactions(engine: Engine, fixed: Engine, idle: int, busy: int) -> list[Figure]:
@@ -146,22 +146,19 @@ def reactions(engine: Engine, fixed: Engine, idle: int, busy: int) -> list[Figur
     begun = Figure("threads: seconds until as quick beside a program that began", "s", "<= 3")
     ended = Figure("threads: seconds until as quick after it ended", "s", "<= 3")
     fixed.set_threads(idle)
-    alone = written(fixed, BEFORE_S + 2 * PHASE_S)
+    with writing(fixed) as alone:
+        time.sleep(BEFORE_S + 2 * PHASE_S)
     fixed.set_threads(busy)
-    with busy_program():
-        beside = written(fixed, BEFORE_S + 2 * PHASE_S)
+    with busy_program(), writing(fixed) as beside:
+        time.sleep(BEFORE_S + 2 * PHASE_S)
     for _ in range(REACTIONS):
-        pieces = Pieces()
-        job = engine.generate(request(CONTEXT - len(PROMPT) - 1), pieces)
-        pieces.first.wait(WAIT_S)
-        time.sleep(BEFORE_S)
-        with busy_program():
-            start = time.perf_counter()
+        with writing(engine) as pieces:
+            time.sleep(BEFORE_S)
+            with busy_program():
+                start = time.perf_counter()
+                time.sleep(PHASE_S)
+            end = time.perf_counter()
             time.sleep(PHASE_S)
-        end = time.perf_counter()
-        time.sleep(PHASE_S)
-        job.cancel()
-        job.done.result(WAIT_S)
         begun.values.append(pieces.until(beside, start, end))
         ended.values.append(pieces.until(alone, end, time.perf_counter()))
     return [begun, ended]

@@ -214,9 +214,19 @@ def told_from_outside(module: str, *words: str, timeout_s: float) -> dict[str, A
     )
     assert done.stdout, done.stderr[-3000:]
     seen: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    assert not seen.get("failing"), seen["failing"]
+    if "failing" in seen:
+        assert seen["failing"] == []
     assert done.returncode == 0, done.stderr[-3000:]
     return seen
+
+
+def run_inside(module: str, *words: str) -> int:
+    """Run a program of this folder on a bus of its own: its status, 2 where something is missing."""
+    if lacking := missing():
+        print(f"Missing: {lacking}", file=sys.stderr)
+        return 2
+    command = inside_session(module, "--inside", *words)
+    return subprocess.run(command, cwd=ROOT, check=False).returncode
 
 
 def walk_main(module: str, description: str | None, run: Callable[[], dict[str, Any]]) -> int:
@@ -230,11 +240,7 @@ def walk_main(module: str, description: str | None, run: Callable[[], dict[str, 
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if not options.inside:
-        if lacking := missing():
-            print(f"Missing: {lacking}", file=sys.stderr)
-            return 2
-        command = inside_session(module, "--inside", *sys.argv[1:])
-        return subprocess.run(command, cwd=ROOT, check=False).returncode
+        return run_inside(module, *sys.argv[1:])
     found = run()
     if options.json:
         print(json.dumps(found))

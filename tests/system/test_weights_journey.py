@@ -131,5 +131,6 @@ def test_journey_from_outside(part: str) -> None:
 @pytest.mark.timeout(180)
 def test_every_control_of_the_page_is_named_and_reached_by_keyboard() -> None:
     seen = told_from_outside("tests.system.weights_walk", "--json", timeout_s=170)
+    assert seen["failing"] == []
     assert seen["status"] == 0
     assert len(seen["controls"]) == 6

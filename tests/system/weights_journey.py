@@ -15,7 +15,6 @@ import argparse
 import json
 import os
 import re
-import subprocess
 import sys
 import tempfile
 import time
@@ -28,7 +27,7 @@ from desktop_app.weights.fit import SpeedBook
 from tests.fakes import tiny_gguf
 from tests.fakes.hub import FakeHub, Fault
 from tests.system.grove import Grove
-from tests.system.reader import ROOT, Reader, inside_session, missing, screen
+from tests.system.reader import Reader, run_inside, screen
 
 SIZE_BYTES = 2_000_000
 SLOW_BYTES_PER_S = 300_000
@@ -173,11 +172,7 @@ def main() -> int:
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if not options.inside:
-        if lacking := missing():
-            print(f"Missing: {lacking}", file=sys.stderr)
-            return 2
-        command = inside_session("tests.system.weights_journey", "--inside", *sys.argv[1:])
-        return subprocess.run(command, cwd=ROOT, check=False).returncode
+        return run_inside("tests.system.weights_journey", *sys.argv[1:])
     print(json.dumps(run(options.part or ["smooth", "rough"])))
     return 0
 

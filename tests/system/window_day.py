@@ -16,8 +16,6 @@ from __future__ import annotations
 import argparse
 import functools
 import json
-import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -30,7 +28,7 @@ from desktop_app.paths import Profile
 from desktop_app.storage import Library
 from tests.fakes import tiny_gguf
 from tests.system.grove import Grove
-from tests.system.reader import ROOT, Reader, inside_session, missing, screen
+from tests.system.reader import Reader, run_inside, screen
 
 ENOUGH: Final = 12  # characters of a reply that is surely being written
 PATIENCE_S: Final = 60.0
@@ -405,13 +403,8 @@ def main() -> int:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if lacking := missing():
-        print(f"Missing: {lacking}", file=sys.stderr)
-        return 2
     if not options.inside:
-        words_ = ["--inside", *(["--json"] if options.json else [])]
-        command = inside_session("tests.system.window_day", *words_)
-        return subprocess.run(command, cwd=ROOT, env={**os.environ}, check=False).returncode
+        return run_inside("tests.system.window_day", *(["--json"] if options.json else []))
     seen = inside()
     print(json.dumps(seen) if options.json else ", ".join(f"{k} {v}" for k, v in seen.items()))
     return 0

@@ -15,7 +15,7 @@ from pytestqt.qtbot import QtBot
 from desktop_app.ui import theme, words
 from desktop_app.ui.bridge import Bridge
 from tests.fakes.hub import FakeHub
-from tests.ui.desk import Desk, Open, room_of
+from tests.ui.desk import Desk, Open, opener, room_of
 
 
 @pytest.fixture(autouse=True)
@@ -37,18 +37,8 @@ def bridge(qapp: QApplication) -> Bridge:
 def open_desk(qtbot: QtBot, tmp_path: Path) -> Iterator[Open]:
     """Opens a window on one profile, again and again; the last one is closed at the end."""
     weights = Desk.weights(tmp_path / "files")
-    opened: list[Desk] = []
-
-    def start() -> Desk:
-        desk = Desk(qtbot, tmp_path / "profile", weights_path=str(weights))
-        opened.append(desk)
-        desk.wait(lambda: desk.engine.loaded is not None)
-        return desk
-
-    yield start
-    for desk in opened:
-        if not desk.closed:
-            desk.close()
+    with opener(lambda: Desk(qtbot, tmp_path / "profile", weights_path=str(weights))) as start:
+        yield start
 
 
 @pytest.fixture

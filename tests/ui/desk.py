@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -148,3 +149,20 @@ def room_of(desk: Desk, hub: FakeHub) -> WeightsRoom:
     for _ in range(3):
         made.speeds.record_memory_speed(28e9)
     return made
+
+
+@contextmanager
+def opener(make: Callable[[], Desk]) -> Iterator[Open]:
+    """Opens a window again and again, with its weights loaded; the last is closed at the end."""
+    opened: list[Desk] = []
+
+    def start() -> Desk:
+        desk = make()
+        opened.append(desk)
+        desk.wait(lambda: desk.engine.loaded is not None)
+        return desk
+
+    yield start
+    for desk in opened:
+        if not desk.closed:
+            desk.close()

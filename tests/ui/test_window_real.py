@@ -16,7 +16,7 @@ from pytestqt.qtbot import QtBot
 from desktop_app.conversation import Role, State
 from desktop_app.ui.row_view import EditMode
 from tests.fakes import tiny_gguf
-from tests.ui.desk import Desk, Open
+from tests.ui.desk import Desk, Open, opener
 
 ALT = Qt.KeyboardModifier.AltModifier
 CONTROL = Qt.KeyboardModifier.ControlModifier
@@ -27,11 +27,10 @@ def open_desk(qtbot: QtBot, tmp_path: Path) -> Iterator[Open]:
     # Slow enough to be caught in the middle of a reply, which never ends by itself.
     (tmp_path / "files").mkdir()
     weights = tiny_gguf.write(tmp_path / "files" / "Tiny.gguf", "slow")
-    opened: list[Desk] = []
     short = {"temperature": 1.0, "max_tokens": 24}
 
-    def start() -> Desk:
-        desk = Desk(
+    def make() -> Desk:
+        return Desk(
             qtbot,
             tmp_path / "profile",
             engine=None,
@@ -39,14 +38,9 @@ def open_desk(qtbot: QtBot, tmp_path: Path) -> Iterator[Open]:
             presets={"Short": short, "Long": {"temperature": 0.0, "max_tokens": 0}},
             preset="Short",
         )
-        opened.append(desk)
-        desk.wait(lambda: desk.engine.loaded is not None)
-        return desk
 
-    yield start
-    for desk in opened:
-        if not desk.closed:
-            desk.close()
+    with opener(make) as start:
+        yield start
 
 
 def dump(desk: Desk) -> Any:

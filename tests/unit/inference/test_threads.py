@@ -38,11 +38,6 @@ def eight_cores(threads: int, busy: float) -> float:
     return 0.2 / min(threads, 5) * collapse
 
 
-def eight_tokens(threads: int) -> float:
-    """Tokens per second of eight quiet cores."""
-    return 1 / eight_cores(threads, 0.0)
-
-
 class Machine:
     """A computer whose other programs use `busy` cores, with a clock of its own."""
 
@@ -131,7 +126,7 @@ def test_a_measurement_at_load_that_something_disturbed_is_mended() -> None:
     machine = Machine(8, eight_cores, start=3, noise=0.0)
     machine.write(20)
     assert machine.chooser.current == 5
-    assert machine.write(60) > 0.97 * eight_tokens(5)
+    assert machine.write(60) > 0.97 / eight_cores(5, 0.0)
 
 
 def test_an_unsteady_little_load_costs_next_to_nothing() -> None:
