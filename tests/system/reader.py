@@ -221,7 +221,7 @@ def told_from_outside(module: str, *words: str, timeout_s: float) -> dict[str, A
 
 
 def run_inside(module: str, *words: str) -> int:
-    """Run a program of this folder on a bus of its own: its status, 2 where something is missing."""
+    """Run a program of this folder on a bus of its own: its status, 2 if something is missing."""
     if lacking := missing():
         print(f"Missing: {lacking}", file=sys.stderr)
         return 2
